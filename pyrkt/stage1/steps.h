@@ -1,0 +1,111 @@
+/* The step table: everything that stage1 can do, and the single source of it for C and for Python.
+ *
+ * STEP(code, NAME, "kinds", phases, "what a person would call it")
+ *
+ * kinds:  one letter an argument.  s string with its NUL; i int64; b bytes; l list of strings, each with its NUL.
+ * phases: where the step may stand, as a bit mask.
+ *         B before the clone, in the supervisor, on the host
+ *         P in the supervisor after the clone, while the child waits
+ *         C in the container's first process, inside its namespaces
+ *         A in the process of one app of a pod, forked by the pod's PID 1
+ *         E in the supervisor, when the container has ended; a failing E step does not stop the others
+ *
+ * Codes are never used twice.  A slot is the number, 0..31, of a descriptor that the plan keeps.
+ */
+#define B 1
+#define P 2
+#define C 4
+#define A 8
+#define E 16
+
+/* how to fail: the program (with arguments) that stage0 is run as to say what went wrong */
+STEP(1, ON_FAILURE, "l", B, "argv; the step's index, errno and detail are appended")
+
+/* the host side: directories, files, cgroups */
+STEP(2, MKDIR, "si", B | E, "path, mode: make a directory; existing is fine")
+STEP(3, WRITE, "sb", B | P | E, "path, data: one write(2) to an existing file (cgroup and proc files)")
+STEP(4, OPEN, "isi", B | C | A, "slot, path, flags: keep a descriptor")
+STEP(5, CLOSE, "i", B | P | C | A, "slot")
+STEP(6, RMDIR, "s", E, "path: missing is fine; EBUSY is tried again for 10 s, after killing what is in a cgroup")
+STEP(7, UNLINK, "s", B | E, "path: missing is fine")
+STEP(8, RENAME, "ss", B | P | E, "from, to")
+STEP(9, CREATE, "sbi", B | P | E, "path, data, mode: a whole file, by temporary file and rename")
+
+/* the clone, and what only the parent can do for the child */
+STEP(20, CLONE, "ii", B, "CLONE_NEW* flags, slot of the cgroup directory for CLONE_INTO_CGROUP or -1")
+STEP(21, MAP_IDS, "bbi", P, "uid_map text, gid_map text, 1 to deny setgroups first")
+STEP(22, MAP_HELPER, "l", P, "argv of newuidmap or newgidmap; {pid} is replaced")
+STEP(23, ENTER_CGROUP, "s", P | A, "directory: write the child's pid (in an app: 0) to its cgroup.procs")
+STEP(24, PID_FILE, "s", P, "path: the container's pid, decimal, no newline, by rename")
+STEP(25, RECORD, "s", P, "path: 'pid start-time' of the container's first process, by rename")
+STEP(26, ENTER_CGROUP_SLOT, "i", P | A, "slot of an open cgroup.procs: write the child's pid (in an app: 0) to it")
+STEP(27, HOOK, "sllisb", P | C | E,
+     "path, args, env, timeout in s (0 none), state JSON up to the pid, state JSON after it: run to its end")
+
+/* namespaces */
+STEP(40, SETNS, "ii", B | C | A, "slot, CLONE_NEW* kind (pid: before the clone)")
+STEP(41, UNSHARE, "i", C | A, "CLONE_NEW* flags")
+STEP(42, SETSID, "", C | A, "setsid(2)")
+STEP(43, KEYRING, "s", C, "name: join a new session keyring")
+STEP(44, LOOPBACK, "", C, "bring lo up")
+STEP(45, HOSTNAME, "s", C, "sethostname(2)")
+STEP(46, DOMAINNAME, "s", C, "setdomainname(2)")
+STEP(47, ROOT_IDS, "", C, "setresuid, setresgid to 0, setgroups to none: root of the new user namespace")
+
+/* the root file system; targets are resolved inside the root by openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS) */
+STEP(60, PROPAGATION, "si", C | A, "host path, MS_SLAVE|MS_PRIVATE|MS_SHARED|MS_UNBINDABLE [|MS_REC]")
+STEP(61, ROOT_BIND, "si", C | A, "directory, recursive: bind it on itself and use that as the root")
+STEP(62, ROOT_OVERLAY, "slssi", C | A,
+     "directory to mount on, lower directories top first, upper, work (both empty: read-only), bit 0 volatile bit 1 userxattr")
+STEP(63, MOUNT, "sssisi", C | A,
+     "fstype, source, target, MS_* flags, data, make (0 no, 1 directory, 2 file): fsopen, fsmount, move_mount")
+STEP(64, BIND, "ssiiii", C | A,
+     "host source, target, recursive, MOUNT_ATTR_* to set, to clear, make: open_tree, mount_setattr, move_mount")
+STEP(65, SET_ATTR, "siii", C | A, "target, recursive, MOUNT_ATTR_* to set, to clear")
+STEP(66, SET_PROPAGATION, "si", C | A, "target, MS_* propagation")
+STEP(67, MKNOD, "siiii", C | A, "target, mode with type, makedev number, uid, gid; an existing equal node is fine")
+STEP(68, SYMLINK, "ss", C | A, "text, target; an existing one stays")
+STEP(69, MASK, "s", C | A, "target: a file under /dev/null, a directory under an empty read-only tmpfs; missing is fine")
+STEP(70, READ_ONLY, "s", C | A, "target: bind on itself read-only, missing is fine")
+STEP(71, PIVOT, "", C | A, "pivot_root into the root, detach the old one, chdir /")
+STEP(72, CHROOT, "", C | A, "move the root's mount to / and chroot into it (no pivot_root: ramfs)")
+STEP(73, ROOT_READ_ONLY, "", C | A, "remount / read-only (after the pivot)")
+STEP(74, MKDIR_IN, "siii", C | A, "target, mode, uid, gid; existing stays as it is")
+STEP(75, ROOT_EMPTY, "", C, "a pod's PID 1: pivot into an empty read-only tmpfs once all apps are set up")
+
+/* the process */
+STEP(90, TERMINAL, "iisi", C | A,
+     "rows, columns, path of the console socket or empty (then the supervisor relays), owner uid: a pty of the container's devpts")
+STEP(91, STDIO, "ii", C | A, "slot, descriptor 0..2: dup2")
+STEP(92, SYSCTL, "ss", C, "name with dots or slashes, value: through a procfs of its own")
+STEP(93, RLIMIT, "iii", C | A, "resource, soft, hard (-1 is infinity)")
+STEP(94, OOM_SCORE, "i", C | A, "oom_score_adj")
+STEP(95, UMASK, "i", C | A, "")
+STEP(96, CAPS_BOUND, "i", C | A, "mask: drop the rest from the bounding set")
+STEP(97, USER, "iib", C | A, "uid, gid, u32 groups: setgroups, setresgid, setresuid, keeping permitted capabilities")
+STEP(98, CAPS, "iiii", C | A, "effective, permitted, inheritable, ambient masks")
+STEP(99, NO_NEW_PRIVS, "", C | A, "")
+STEP(100, SECCOMP, "ib", C | A, "SECCOMP_FILTER_FLAG_*, struct sock_filter[]")
+STEP(101, PERSONALITY, "i", C | A, "")
+STEP(102, APPARMOR, "s", C | A, "profile for exec; failing is fatal")
+STEP(103, SELINUX, "s", C | A, "label for exec; failing is fatal")
+STEP(104, SCHEDULER, "b", C | A, "struct sched_attr")
+STEP(105, IO_PRIORITY, "i", C | A, "ioprio_set value")
+STEP(106, CHDIR, "s", C | A, "inside the root; must not be unreachable")
+STEP(107, CLOSE_FDS, "i", C | A, "first descriptor to mark close-on-exec (3 + preserved)")
+STEP(108, WAIT_START, "s", C, "fifo path (opened before the pivot): set up; block until somebody opens it for reading")
+STEP(109, EXEC, "sll", C | A, "program (searched in the PATH of env unless it has a slash), argv, env; never returns")
+STEP(110, DUMPABLE, "i", C | A, "PR_SET_DUMPABLE")
+
+/* a pod's PID 1 */
+STEP(120, APP, "sii", C, "name, clone flags, 1 if its failure ends the pod: the A steps up to the next APP belong to it")
+STEP(121, INIT, "", C, "fork the apps, wait until all are set up, let them go, reap, pass signals on, end")
+
+/* the end */
+STEP(140, EXIT_FILE, "s", E, "path: exit code as decimal with newline, by rename; for a pod NAME.code files below this directory")
+
+#undef B
+#undef P
+#undef C
+#undef A
+#undef E
