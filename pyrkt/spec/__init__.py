@@ -1,0 +1,1 @@
+"""Every document format that pyrkt reads or writes, as frozen types that read and write themselves; pure."""

@@ -1,0 +1,42 @@
+"""Where a container's cgroups and root file system are: values that the deciding parts hand to the compiler."""
+
+from __future__ import annotations
+
+from pyrkt.base.record import Record
+
+TYPE_CHECKING = False
+
+
+class CgroupLayout(Record):
+    """The cgroups of one container, as directories and the files to write in them; empty where there are none.
+
+    ``make``: directories, parents first.
+    ``write``: (file, value, cause) in order; the cause is a place such as "linux.resources.memory.limit".
+    ``enter``: directories whose cgroup.procs takes the process; one a hierarchy on v1.
+    ``remove``: directories to remove at the end, deepest first.
+    ``clone_into``: the v2 directory for CLONE_INTO_CGROUP; "" where the child is placed by its parent.
+    ``kill``: the cgroup.kill files (v2) that end every process at once.
+    """
+
+    make: tuple[str, ...] = ()
+    write: tuple[tuple[str, str, str], ...] = ()
+    enter: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    clone_into: str = ""
+    kill: tuple[str, ...] = ()
+
+
+class OverlayRoot(Record):
+    """A root file system made by overlayfs inside the container's mount namespace.
+
+    ``lowers``: directories, top first.
+    ``upper`` and ``work``: host directories on one file system; both "" makes the root read-only.
+    ``volatile``: do not sync the upper directory (its content does not outlive a crash of the host).
+    ``userxattr``: keep overlayfs' own attributes in user.*, as a mount in a user namespace must.
+    """
+
+    lowers: tuple[str, ...]
+    upper: str = ""
+    work: str = ""
+    volatile: bool = False
+    userxattr: bool = False
