@@ -1,0 +1,60 @@
+"""prctl(2), capabilities(7), proc(5): what this process may do, and which process a number means."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# include/uapi/linux/prctl.h
+_SET_DUMPABLE, _SET_CHILD_SUBREAPER = 4, 36
+
+
+def _prctl(name: str, option: int, value: int) -> None:
+    # Only who sets an attribute pays for ctypes (2.5 ms); the readers below get along with /proc.
+    from pyrkt.kernel.libc import call  # noqa: PLC0415
+
+    call("prctl", option, value, 0, 0, 0, about=name)
+
+
+def set_dumpable(*, on: bool) -> None:
+    """Let others trace this process and open its /proc/PID files, or not."""
+    _prctl("PR_SET_DUMPABLE", _SET_DUMPABLE, int(on))
+
+
+def set_child_subreaper(*, on: bool) -> None:
+    """Make orphans below this process its children."""
+    _prctl("PR_SET_CHILD_SUBREAPER", _SET_CHILD_SUBREAPER, int(on))
+
+
+def status(pid: int | str = "self") -> Mapping[str, str]:
+    """Return /proc/PID/status as name -> text. Raises FileNotFoundError if there is no such process."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="surrogateescape") as lines:
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def capabilities(pid: int | str = "self") -> Mapping[str, int]:
+    """Return the capability sets of a process as masks: inheritable, permitted, effective, bounding, ambient."""
+    words = status(pid)
+    names = {"inheritable": "Inh", "permitted": "Prm", "effective": "Eff", "bounding": "Bnd", "ambient": "Amb"}
+    return {name: int(words["Cap" + short], 16) for name, short in names.items()}
+
+
+def last_cap() -> int:
+    """Return the number of the highest capability the kernel knows."""
+    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
+        return int(file.read())
+
+
+def start_time(pid: int) -> int:
+    """Return when process ``pid`` started, in clock ticks since boot; 0 if there is no such process or it is a zombie.
+
+    With the number it names a process for good: numbers are used again, the pair is not. Source: proc(5), stat, (22).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name, in parentheses, may hold blanks and parentheses itself.
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in {b"Z", b"X"} else int(fields[19])
