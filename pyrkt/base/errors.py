@@ -25,7 +25,7 @@ from os import strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from typing import Any, ClassVar
 
 
 class PyrktError(Exception):
@@ -89,6 +89,9 @@ class KernelError(PyrktError, OSError):
 
     def __str__(self) -> str:  # OSError's own would print its empty arguments
         return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:  # OSError's own would call __init__ with the message
+        return type(self), (self.call, self.errno, self.about), {"message": self.message, "hint": self.hint}
 
 
 class CannotCreate(PyrktError):

@@ -2,8 +2,8 @@
 
 The C scanner and encoder behind ``json`` are driven directly. Strict means what hostile documents are refused for:
 duplicate keys (``json`` keeps the last, Go the last by *case-insensitive* match, so two readers may disagree about
-one signed document), NaN and Infinity, nesting beyond 100 levels, integers beyond 19 digits, bytes that are not
-UTF-8, and text after the value. Source: RFC 8259; RFC 7493 (I-JSON) section 2.
+one signed document), NaN and Infinity, nesting beyond 100 levels, integers of more than 20 characters (2**64 has 20
+digits), bytes that are not UTF-8, half a surrogate pair, and text after the value. Source: RFC 8259; RFC 7493 (I-JSON) section 2.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class _Context:
     memo: dict[str, str] = {}  # noqa: RUF012 - the scanner's own cache of keys, cleared by it
 
 
-_scan: Callable[[str, int], tuple[Any, int]] = make_scanner(_Context())
+# typeshed knows only json.JSONDecoder here; the scanner reads the seven attributes above, whoever has them.
+_scan: Callable[[str, int], tuple[Any, int]] = make_scanner(_Context())  # type: ignore[arg-type]
 
 
 def loads(data: bytes | str, document: str = "JSON") -> Any:
@@ -99,7 +100,18 @@ def loads(data: bytes | str, document: str = "JSON") -> Any:
         ) from None
     if text[end:].strip(_WHITESPACE):
         raise InvalidSpec(f"text after the value: {_place(text, end)}", document=document)
+    if "\\u" in text and not _is_text(value):
+        raise InvalidSpec("half a surrogate pair is no character", document=document, rule="RFC 7493, 2.1")
     return value
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether all strings in ``value`` can be written as UTF-8; an escape can smuggle in what cannot."""
+    try:
+        dumps(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _place(text: str, offset: int) -> str:
@@ -111,24 +123,26 @@ def _deeper_than(text: str, limit: int) -> bool:
     """Tell whether brackets nest deeper than ``limit``; only exact, and only walked, where they might."""
     if text.count("[") + text.count("{") <= limit:
         return False
-    depth, inside, escaped = 0, False, False
-    for char in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                inside = False
-        elif char == '"':
-            inside = True
+    depth, position = 0, 0
+    while position < len(text):
+        char = text[position]
+        if char == '"':
+            position = _string_end(text, position + 1)
         elif char in "[{":
             depth += 1
             if depth > limit:
                 return True
         elif char in "]}":
             depth -= 1
+        position += 1
     return False
+
+
+def _string_end(text: str, position: int) -> int:
+    """Return where the string that ``position`` stands in ends: its closing quote, or the end of the text."""
+    while position < len(text) and text[position] != '"':
+        position += 2 if text[position] == "\\" else 1
+    return position
 
 
 def _unknown(value: object) -> Never:
@@ -136,9 +150,10 @@ def _unknown(value: object) -> Never:
 
 
 def _encoder(*, sort: bool) -> Callable[[Any, int], tuple[str, ...]]:
-    # make_encoder(markers, default, encoder, indent, key_separator, item_separator, sort_keys, skipkeys, allow_nan)
+    # The C function takes no keywords; the last two are skipkeys and allow_nan.
+    skip_keys = allow_nan = False
     encode: Callable[[Any, int], tuple[str, ...]] = make_encoder(
-        None, _unknown, encode_basestring, None, ":", ",", sort, False, False
+        None, _unknown, encode_basestring, None, ":", ",", sort, skip_keys, allow_nan
     )
     return encode
 

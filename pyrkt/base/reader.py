@@ -145,4 +145,7 @@ class Reader:
 
     def text_map(self) -> dict[str, str]:
         """Return this object whose values are all strings; empty if absent."""
+        for name, value in self.members():
+            if "\0" in name:
+                raise value.fail("has a NUL character in its name")
         return {name: value.text() for name, value in self.members()}

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self, dataclass_transform
+    from typing import Any, ClassVar, Self, dataclass_transform
 else:
 
-    def dataclass_transform(**_options):
+    def dataclass_transform(**_options):  # noqa: ANN003, ANN201 - the annotations are those of typing's
         """Do nothing; the real one, for type checkers, would import ``typing`` (8 ms)."""
         return lambda cls: cls
 
@@ -45,8 +45,8 @@ class Record(metaclass=RecordType):
     """A frozen value: ``class Point(Record): x: int; y: int = 0``, made by keyword, compared by value."""
 
     if TYPE_CHECKING:
-        _fields: dict[str, None]
-        _defaults: dict[str, Any]
+        _fields: ClassVar[dict[str, None]]
+        _defaults: ClassVar[dict[str, Any]]
 
     def __init__(self, **values: Any) -> None:
         """Take each field by keyword; one without a default must be given."""

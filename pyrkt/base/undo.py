@@ -38,12 +38,16 @@ class Undo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failed: Exception | None = None
         while self._steps:
             function, arguments = self._steps.pop()
             try:
                 function(*arguments)
-            except OSError as failed:
+            except Exception as problem:  # noqa: BLE001 - the steps below it must run whatever went wrong here
                 # The first error is what the user must read; a way back that fails is noted beside it.
-                if error is None:
-                    raise
-                error.add_note(f"undoing: {failed}")
+                if error is not None:
+                    error.add_note(f"undoing: {problem}")
+                else:
+                    failed = failed or problem
+        if failed is not None:
+            raise failed

@@ -26,13 +26,16 @@ def quantity_milli(text: str, document: str = "quantity") -> int:
     for mark in "eE":
         if mark in number:
             number, _, power = number.partition(mark)
-            if not (power.lstrip("+-").isascii() and power.lstrip("+-").isdigit() and len(power) <= 3) or suffix:
+            unsigned = power[1:] if power[:1] in {"+", "-"} else power
+            if suffix or not (unsigned.isascii() and unsigned.isdigit() and len(unsigned) <= 2):
                 raise bad(f"{text!r} is not a quantity")
             exponent = int(power)
     whole, _, fraction = number.partition(".")
     digits = whole + fraction
     if not digits or not (digits.isascii() and digits.isdigit()) or len(digits) > 40:
         raise bad(f"{text!r} is not a quantity")
+    scaled: int  # int ** int may be a float to a type checker
+    divisor: int
     if suffix in _BINARY:
         scaled, divisor = int(digits) * 1000 << _BINARY[suffix], 10 ** len(fraction)
     elif suffix in _DECIMAL:
@@ -57,9 +60,9 @@ def human_bytes(count: int) -> str:
     """Return ``count`` bytes for a table: ``"3.2MiB"``."""
     if count < 1024:
         return f"{count}B"
-    value, unit = float(count), ""
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+    value, units = count / 1024, ["KiB", "MiB", "GiB", "TiB", "PiB"]
+    # What prints as 1024 belongs to the next unit.
+    while value >= 1023.5 and len(units) > 1:
         value /= 1024
-        if value < 1024:
-            break
-    return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
+        del units[0]
+    return f"{value:.0f}{units[0]}" if value >= 99.95 else f"{value:.1f}{units[0]}"
