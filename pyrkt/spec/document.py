@@ -92,6 +92,11 @@ def absolutes(r: Reader) -> tuple[str, ...]:
     return tuple(absolute(item) for item in r.items())
 
 
+def flag(r: Reader) -> bool:
+    """Return this boolean, False if absent."""
+    return r.boolean(default=False)
+
+
 def opt_int(r: Reader, low: int, high: int) -> int | None:
     """Return this integer, None if absent: for limits, 0 and "not set" differ."""
     return r.integer(low, high) if r.present else None
