@@ -1,0 +1,1 @@
+"""Images: named, found, fetched, proved and unpacked."""
