@@ -3,7 +3,8 @@
 The C scanner and encoder behind ``json`` are driven directly. Strict means what hostile documents are refused for:
 duplicate keys (``json`` keeps the last, Go the last by *case-insensitive* match, so two readers may disagree about
 one signed document), NaN and Infinity, nesting beyond 100 levels, integers of more than 20 characters (2**64 has 20
-digits), bytes that are not UTF-8, half a surrogate pair, and text after the value. Source: RFC 8259; RFC 7493 (I-JSON) section 2.
+digits), bytes that are not UTF-8, half a surrogate pair, and text after the value.
+Source: RFC 8259; RFC 7493 (I-JSON) section 2.
 """
 
 from __future__ import annotations
