@@ -10,7 +10,9 @@
  *         A in the process of one app of a pod, forked by the pod's PID 1
  *         E in the supervisor, when the container has ended; a failing E step does not stop the others
  *
- * Codes are never used twice.  A slot is the number, 0..31, of a descriptor that the plan keeps.
+ * Codes are never used twice.  A slot is the number, 0..31, of a descriptor that the plan keeps.  The steps of a phase
+ * are done in the order of the plan, whatever stands between them; the clone happens after the last B step.
+ * Host paths in C and A steps are looked up before the PIVOT; a container that has none is left where it is.
  */
 #define B 1
 #define P 2
@@ -19,7 +21,7 @@
 #define E 16
 
 /* how to fail: the program (with arguments) that stage0 is run as to say what went wrong */
-STEP(1, ON_FAILURE, "l", B, "argv; the step's index, errno and detail are appended")
+STEP(1, ON_FAILURE, "l", B, "argv; the step's index, errno, detail and the descriptor of the plan are appended")
 
 /* the host side: directories, files, cgroups */
 STEP(2, MKDIR, "si", B | E, "path, mode: make a directory; existing is fine")
@@ -40,7 +42,10 @@ STEP(24, PID_FILE, "s", P, "path: the container's pid, decimal, no newline, by r
 STEP(25, RECORD, "s", P, "path: 'pid start-time' of the container's first process, by rename")
 STEP(26, ENTER_CGROUP_SLOT, "i", P | A, "slot of an open cgroup.procs: write the child's pid (in an app: 0) to it")
 STEP(27, HOOK, "sllisb", P | C | E,
-     "path, args, env, timeout in s (0 none), state JSON up to the pid, state JSON after it: run to its end")
+     "path, args (with argv[0]), env, timeout in s (0 none), state JSON up to the pid, state JSON after it: run to "
+     "its end")
+STEP(28, STARTED, "", P, "the P steps after it wait until the program runs (poststart hooks); failing, they end it")
+STEP(29, LEAVE, "", B, "the supervisor ends as soon as the program runs: nobody relays, nobody does E steps")
 
 /* namespaces */
 STEP(40, SETNS, "ii", B | C | A, "slot, CLONE_NEW* kind (pid: before the clone)")
@@ -56,36 +61,42 @@ STEP(47, ROOT_IDS, "", C, "setresuid, setresgid to 0, setgroups to none: root of
 STEP(60, PROPAGATION, "si", C | A, "host path, MS_SLAVE|MS_PRIVATE|MS_SHARED|MS_UNBINDABLE [|MS_REC]")
 STEP(61, ROOT_BIND, "si", C | A, "directory, recursive: bind it on itself and use that as the root")
 STEP(62, ROOT_OVERLAY, "slssi", C | A,
-     "directory to mount on, lower directories top first, upper, work (both empty: read-only), bit 0 volatile bit 1 userxattr")
+     "directory to mount on, lower directories top first, upper, work (both empty: read-only), bit 0 volatile bit 1 "
+     "userxattr")
 STEP(63, MOUNT, "sssisi", C | A,
      "fstype, source, target, MS_* flags, data, make (0 no, 1 directory, 2 file): fsopen, fsmount, move_mount")
 STEP(64, BIND, "ssiiii", C | A,
-     "host source, target, recursive, MOUNT_ATTR_* to set, to clear, make: open_tree, mount_setattr, move_mount")
+     "host source, target, recursive copy, MOUNT_ATTR_* to set, to clear (top mount only), make (0 no, else what "
+     "the source is)")
 STEP(65, SET_ATTR, "siii", C | A, "target, recursive, MOUNT_ATTR_* to set, to clear")
 STEP(66, SET_PROPAGATION, "si", C | A, "target, MS_* propagation")
 STEP(67, MKNOD, "siiii", C | A, "target, mode with type, makedev number, uid, gid; an existing equal node is fine")
 STEP(68, SYMLINK, "ss", C | A, "text, target; an existing one stays")
-STEP(69, MASK, "s", C | A, "target: a file under /dev/null, a directory under an empty read-only tmpfs; missing is fine")
+STEP(69, MASK, "s", C | A,
+     "target: a file under /dev/null, a directory under an empty read-only tmpfs; missing is fine; before the "
+     "pivot, under host's /dev/null")
 STEP(70, READ_ONLY, "s", C | A, "target: bind on itself read-only, missing is fine")
 STEP(71, PIVOT, "", C | A, "pivot_root into the root, detach the old one, chdir /")
 STEP(72, CHROOT, "", C | A, "move the root's mount to / and chroot into it (no pivot_root: ramfs)")
 STEP(73, ROOT_READ_ONLY, "", C | A, "remount / read-only (after the pivot)")
 STEP(74, MKDIR_IN, "siii", C | A, "target, mode, uid, gid; existing stays as it is")
-STEP(75, ROOT_EMPTY, "", C, "a pod's PID 1: pivot into an empty read-only tmpfs once all apps are set up")
+STEP(75, ROOT_EMPTY, "", C,
+     "before INIT: a pod's PID 1: pivot into an empty read-only tmpfs once all apps are set up")
 
 /* the process */
 STEP(90, TERMINAL, "iisi", C | A,
-     "rows, columns, path of the console socket or empty (then the supervisor relays), owner uid: a pty of the container's devpts")
+     "rows, columns, path of the console socket or empty (then the supervisor relays), owner uid: a pty of the "
+     "container's devpts")
 STEP(91, STDIO, "ii", C | A, "slot, descriptor 0..2: dup2")
 STEP(92, SYSCTL, "ss", C, "name with dots or slashes, value: through a procfs of its own")
 STEP(93, RLIMIT, "iii", C | A, "resource, soft, hard (-1 is infinity)")
-STEP(94, OOM_SCORE, "i", C | A, "oom_score_adj")
+STEP(94, OOM_SCORE, "i", P | C | A, "oom_score_adj; as P for the child, which a user namespace needs")
 STEP(95, UMASK, "i", C | A, "")
 STEP(96, CAPS_BOUND, "i", C | A, "mask: drop the rest from the bounding set")
 STEP(97, USER, "iib", C | A, "uid, gid, u32 groups: setgroups, setresgid, setresuid, keeping permitted capabilities")
 STEP(98, CAPS, "iiii", C | A, "effective, permitted, inheritable, ambient masks")
 STEP(99, NO_NEW_PRIVS, "", C | A, "")
-STEP(100, SECCOMP, "ib", C | A, "SECCOMP_FILTER_FLAG_*, struct sock_filter[]")
+STEP(100, SECCOMP, "ib", C | A, "SECCOMP_FILTER_FLAG_*, struct sock_filter[]; the last before WAIT_START and EXEC")
 STEP(101, PERSONALITY, "i", C | A, "")
 STEP(102, APPARMOR, "s", C | A, "profile for exec; failing is fatal")
 STEP(103, SELINUX, "s", C | A, "label for exec; failing is fatal")
@@ -93,16 +104,20 @@ STEP(104, SCHEDULER, "b", C | A, "struct sched_attr")
 STEP(105, IO_PRIORITY, "i", C | A, "ioprio_set value")
 STEP(106, CHDIR, "s", C | A, "inside the root; must not be unreachable")
 STEP(107, CLOSE_FDS, "i", C | A, "first descriptor to mark close-on-exec (3 + preserved)")
-STEP(108, WAIT_START, "s", C, "fifo path (opened before the pivot): set up; block until somebody opens it for reading")
+STEP(108, WAIT_START, "s", C,
+     "fifo path (opened first of all): set up; block until somebody opens it for reading; the supervisor leaves")
 STEP(109, EXEC, "sll", C | A, "program (searched in the PATH of env unless it has a slash), argv, env; never returns")
 STEP(110, DUMPABLE, "i", C | A, "PR_SET_DUMPABLE")
 
 /* a pod's PID 1 */
-STEP(120, APP, "sii", C, "name, clone flags, 1 if its failure ends the pod: the A steps up to the next APP belong to it")
-STEP(121, INIT, "", C, "fork the apps, wait until all are set up, let them go, reap, pass signals on, end")
+STEP(120, APP,
+     "sii", C, "name, clone flags, 1 if its failure ends the pod: the A steps up to the next APP belong to it")
+STEP(121, INIT, "i", C,
+     "ms between TERM and KILL: fork the apps, wait until all are set up, let them go, reap, pass signals on, end")
 
 /* the end */
-STEP(140, EXIT_FILE, "s", E, "path: exit code as decimal with newline, by rename; for a pod NAME.code files below this directory")
+STEP(140, EXIT_FILE, "s", E,
+     "path: exit code as decimal with newline, by rename; for a pod a directory, in it one file NAME an app")
 
 #undef B
 #undef P
