@@ -1,0 +1,216 @@
+"""Which cgroup hierarchies this host has, where they are mounted, and where in them the caller is.
+
+The mount table is the only witness: engines leave plain directories named like controllers in the tmpfs at
+/sys/fs/cgroup, so that a directory proves nothing. Source: cgroups(7), proc(5) "/proc/pid/mountinfo".
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrkt.base.record import Record
+
+TYPE_CHECKING = False
+
+_PREFERRED = "/sys/fs/cgroup"
+_NOT_CONTROLLERS = frozenset(
+    ("rw", "ro", "xattr", "clone_children", "cpuset_v2_mode", "favordynmods", "noprefix", "none", "all")
+)
+
+
+class Hierarchy(Record):
+    """One mounted cgroup hierarchy.
+
+    ``names`` are its v1 controllers ("cpu", "cpuacct"; a named one is "name=systemd"), empty for v2.
+    ``mount`` is where it is mounted; ``own`` is the caller's cgroup in it, seen from the mount ("/" or "/a/b").
+    """
+
+    names: tuple[str, ...]
+    mount: str
+    own: str = "/"
+
+
+class Cpuset(Record):
+    """What a new cpuset cgroup of v1 must be given: the values of the nearest ancestor that has some.
+
+    ``directory`` is that ancestor; every directory made below it starts empty and takes no process until filled.
+    """
+
+    directory: str
+    cpus: str
+    mems: str
+
+
+class Mounts(Record):
+    """The cgroup hierarchies of the host, as far as ``plan.layout`` needs to know them.
+
+    ``v1`` are the version 1 hierarchies, ``unified`` is that of version 2 (None: not mounted), ``controllers`` are
+    the controllers that version 2 has. ``bfq`` tells whether weights of block devices are BFQ's;
+    ``delegated`` whether the caller may make cgroups where cgroupsPath counts from in version 2.
+    """
+
+    v1: tuple[Hierarchy, ...] = ()
+    unified: Hierarchy | None = None
+    controllers: tuple[str, ...] = ()
+    cpuset: Cpuset | None = None
+    bfq: bool = False
+    delegated: bool = False
+
+    @property
+    def mode(self) -> str:
+        """Return "v1", "hybrid" (both, the controllers mostly in v1), "v2", or "none"."""
+        if self.unified is None:
+            return "v1" if self.v1 else "none"
+        return "hybrid" if self.v1 else "v2"
+
+    def find(self, controller: str) -> Hierarchy | None:
+        """Return the version 1 hierarchy of ``controller``."""
+        for hierarchy in self.v1:
+            if controller in hierarchy.names:
+                return hierarchy
+        return None
+
+
+def unescape(field: str) -> str:
+    r"""Return ``field`` of a mount table as it was: ``\040`` is a space. Source: proc(5)."""
+    if "\\" not in field:
+        return field
+    head, *rest = field.split("\\")
+    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+
+
+def _own_paths(text: str) -> dict[str, str]:
+    """Return controller to path from ``/proc/self/cgroup``; version 2 is under the empty name."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if number == "0" and not names:
+            paths[""] = path
+        for name in names.split(",") if names else ():
+            paths[name] = path
+    return paths
+
+
+def _below(own: str, root: str) -> str:
+    """Return the cgroup ``own`` as seen from a mount that shows the subtree ``root``."""
+    if root == "/":
+        return own or "/"
+    if own == root or own.startswith(root + "/"):
+        return own[len(root) :] or "/"
+    # A mount of a namespaced cgroup tree ("/.." and the like): the caller stands at its top, or outside of it.
+    return "/"
+
+
+def parse(mountinfo: str, own: str, controllers: str = "") -> Mounts:
+    """Return the hierarchies that ``mountinfo`` shows.
+
+    Takes: the texts of /proc/self/mountinfo, of /proc/self/cgroup, and of cgroup.controllers at the top of version 2.
+    Of several mounts of one hierarchy, one below /sys/fs/cgroup is preferred, then the first.
+    """
+    paths = _own_paths(own)
+    v1: dict[tuple[str, ...], Hierarchy] = {}
+    unified: Hierarchy | None = None
+    for line in mountinfo.splitlines():
+        if " - cgroup" not in line:
+            continue
+        left, _, right = line.partition(" - ")
+        fields, (kind, _, options) = left.split(" "), right.split(" ", 2)
+        root, mount = unescape(fields[3]), unescape(fields[4])
+        if kind == "cgroup2":
+            if unified is None or _better(mount, unified.mount):
+                unified = Hierarchy(names=(), mount=mount, own=_below(paths.get("", "/"), root))
+        elif kind == "cgroup":
+            names = tuple(o for o in options.split(",") if o not in _NOT_CONTROLLERS and _is_controller(o))
+            if names and (names not in v1 or _better(mount, v1[names].mount)):
+                v1[names] = Hierarchy(names=names, mount=mount, own=_below(paths.get(names[0], "/"), root))
+    return Mounts(v1=tuple(v1.values()), unified=unified, controllers=tuple(controllers.split()))
+
+
+def _is_controller(option: str) -> bool:
+    return option.startswith("name=") or "=" not in option
+
+
+def _better(mount: str, than: str) -> bool:
+    return mount.startswith(_PREFERRED) and not than.startswith(_PREFERRED)
+
+
+def components(path: str) -> list[str]:
+    """Return the names in ``path``, without empty ones and dots; ".." never leads above the top."""
+    names: list[str] = []
+    for name in path.split("/"):
+        if name == "..":
+            del names[-1:]
+        elif name not in ("", "."):
+            names.append(name)
+    return names
+
+
+def base_of(hierarchy: Hierarchy, path: str) -> str:
+    """Return the directory in ``hierarchy`` that cgroupsPath ``path`` counts from.
+
+    An absolute path counts from the mount, a relative one from the caller's own cgroup, as with runc. In version 2 it
+    is the parent of the caller's own: a cgroup that holds processes can hand no controllers to children ("no
+    internal processes", cgroups(7)). Source: runtime-spec 1.3, config-linux, "Cgroups Path".
+    """
+    if path.startswith("/"):
+        return hierarchy.mount
+    names = components(hierarchy.own)
+    if not hierarchy.names:
+        names = names[:-1]
+    return "/".join([hierarchy.mount, *names])
+
+
+def read_text(path: str) -> str:
+    """Return what the small kernel file ``path`` says, without the newline; empty if there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        chunks = []
+        while chunk := os.read(descriptor, 65536):
+            chunks.append(chunk)
+    except OSError:  # ENODEV: the cgroup went away meanwhile
+        return ""
+    finally:
+        os.close(descriptor)
+    return b"".join(chunks).decode("utf-8", "surrogateescape").strip("\n")
+
+
+def inherited_cpuset(hierarchy: Hierarchy, path: str) -> Cpuset | None:
+    """Return whose processors and memory nodes a new cpuset at cgroupsPath ``path`` takes over; None if all is set."""
+    base = base_of(hierarchy, path)
+    found: Cpuset | None = None
+    directory = base
+    for name in ("", *components(path)):
+        directory = f"{directory}/{name}" if name else directory
+        cpus, mems = read_text(f"{directory}/cpuset.cpus"), read_text(f"{directory}/cpuset.mems")
+        if not (cpus and mems):
+            break
+        found = Cpuset(directory=directory, cpus=cpus, mems=mems)
+    return found
+
+
+def probe(cgroups_path: str = "") -> Mounts:
+    """Return this host's hierarchies, with what a new cgroup at ``cgroups_path`` must take over from its parents."""
+    mounts = parse(read_text("/proc/self/mountinfo"), read_text("/proc/self/cgroup"))
+    changes: dict[str, object] = {}
+    if mounts.unified is not None:
+        base = base_of(mounts.unified, cgroups_path)
+        changes["controllers"] = tuple(read_text(f"{base}/cgroup.controllers").split())
+        changes["delegated"] = os.access(base, os.W_OK)
+    cpuset = mounts.find("cpuset")
+    if cpuset is not None:
+        changes["cpuset"] = inherited_cpuset(cpuset, cgroups_path)
+    changes["bfq"] = _any_bfq(mounts)
+    return mounts.replace(**changes)
+
+
+def _any_bfq(mounts: Mounts) -> bool:
+    blkio = mounts.find("blkio")
+    if blkio is not None:
+        return os.path.exists(f"{blkio.mount}/blkio.bfq.io_serviced")
+    unified = mounts.unified
+    # The top of version 2 has no weights: the caller's own cgroup, if it is another, shows whose they are.
+    return unified is not None and os.path.exists(f"{unified.mount}{unified.own}/io.bfq.weight")
