@@ -33,6 +33,12 @@ STEP(7, UNLINK, "s", B | E, "path: missing is fine")
 STEP(8, RENAME, "ss", B | P | E, "from, to")
 STEP(9, CREATE, "sbi", B | P | E, "path, data, mode: a whole file, by temporary file and rename")
 
+STEP(10, OPEN_TREE, "isiiibb", B,
+     "slot, host path, recursive copy, MOUNT_ATTR_* to set, to clear, uid_map text, gid_map text (both empty: ids as they "
+     "are): a detached copy, made with the supervisor's rights, for ATTACH or ROOT_TREE")
+STEP(11, CGROUP_DEVICES, "sb", B, "v2 cgroup directory, eBPF instructions: load as BPF_PROG_TYPE_CGROUP_DEVICE, attach")
+STEP(12, CONNECT, "is", B, "slot, path of a listening unix stream socket")
+
 /* the clone, and what only the parent can do for the child */
 STEP(20, CLONE, "ii", B, "CLONE_NEW* flags, slot of the cgroup directory for CLONE_INTO_CGROUP or -1")
 STEP(21, MAP_IDS, "bbi", P, "uid_map text, gid_map text, 1 to deny setgroups first")
@@ -41,14 +47,18 @@ STEP(23, ENTER_CGROUP, "s", P | A, "directory: write the child's pid (in an app:
 STEP(24, PID_FILE, "s", P, "path: the container's pid, decimal, no newline, by rename")
 STEP(25, RECORD, "s", P, "path: 'pid start-time' of the container's first process, by rename")
 STEP(26, ENTER_CGROUP_SLOT, "i", P | A, "slot of an open cgroup.procs: write the child's pid (in an app: 0) to it")
-STEP(27, HOOK, "sllisb", P | C | E,
-     "path, args (with argv[0]), env, timeout in s (0 none), state JSON up to the pid, state JSON after it: run to "
-     "its end")
+STEP(27, HOOK, "sllisb", P | C | A | E,
+     "path, args (with argv[0]), env, timeout in s (0 none), state JSON up to the pid, state JSON after it (empty: no "
+     "pid is put in); runs to its end")
 STEP(28, STARTED, "", P, "the P steps after it wait until the program runs (poststart hooks); failing, they end it")
+STEP(30, MEET, "", P | C,
+     "the supervisor waits until the first process has come to its MEET, does the P steps that follow, then lets it go on "
+     "(prestart and createRuntime hooks: after the mounts, before the pivot)")
 STEP(29, LEAVE, "", B, "the supervisor ends as soon as the program runs: nobody relays, nobody does E steps")
 
 /* namespaces */
-STEP(40, SETNS, "ii", B | C | A, "slot, CLONE_NEW* kind (pid: before the clone)")
+STEP(40, SETNS, "ii", B | C | A, "slot, CLONE_NEW* kind; as B in a short-lived process that makes the clone with "
+     "CLONE_PARENT, so that the supervisor stays outside and new namespaces belong to a joined user namespace")
 STEP(41, UNSHARE, "i", C | A, "CLONE_NEW* flags")
 STEP(42, SETSID, "", C | A, "setsid(2)")
 STEP(43, KEYRING, "s", C, "name: join a new session keyring")
@@ -56,6 +66,7 @@ STEP(44, LOOPBACK, "", C, "bring lo up")
 STEP(45, HOSTNAME, "s", C, "sethostname(2)")
 STEP(46, DOMAINNAME, "s", C, "setdomainname(2)")
 STEP(47, ROOT_IDS, "", C, "setresuid, setresgid to 0, setgroups to none: root of the new user namespace")
+STEP(48, TIME, "b", C, "text for timens_offsets: unshare(CLONE_NEWTIME), write it if not empty, setns to it")
 
 /* the root file system; targets are resolved inside the root by openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS) */
 STEP(60, PROPAGATION, "si", C | A, "host path, MS_SLAVE|MS_PRIVATE|MS_SHARED|MS_UNBINDABLE [|MS_REC]")
@@ -82,6 +93,8 @@ STEP(73, ROOT_READ_ONLY, "", C | A, "remount / read-only (after the pivot)")
 STEP(74, MKDIR_IN, "siii", C | A, "target, mode, uid, gid; existing stays as it is")
 STEP(75, ROOT_EMPTY, "", C,
      "before INIT: a pod's PID 1: pivot into an empty read-only tmpfs once all apps are set up")
+STEP(76, ROOT_TREE, "is", C, "slot of an OPEN_TREE, directory: attach the tree there and use it as the root")
+STEP(77, ATTACH, "isi", C, "slot of an OPEN_TREE, target, make (0 no, else what the tree's root is): move_mount")
 
 /* the process */
 STEP(90, TERMINAL, "iisi", C | A,
@@ -89,7 +102,8 @@ STEP(90, TERMINAL, "iisi", C | A,
      "container's devpts")
 STEP(91, STDIO, "ii", C | A, "slot, descriptor 0..2: dup2")
 STEP(92, SYSCTL, "ss", C, "name with dots or slashes, value: through a procfs of its own")
-STEP(93, RLIMIT, "iii", C | A, "resource, soft, hard (-1 is infinity)")
+STEP(93, RLIMIT, "iii", P | C | A,
+     "resource, soft, hard (-1 is infinity); as P for the child: only the host's root may raise a hard limit")
 STEP(94, OOM_SCORE, "i", P | C | A, "oom_score_adj; as P for the child, which a user namespace needs")
 STEP(95, UMASK, "i", C | A, "")
 STEP(96, CAPS_BOUND, "i", C | A, "mask: drop the rest from the bounding set")
@@ -108,10 +122,14 @@ STEP(108, WAIT_START, "s", C,
      "fifo path (opened first of all): set up; block until somebody opens it for reading; the supervisor leaves")
 STEP(109, EXEC, "sll", C | A, "program (searched in the PATH of env unless it has a slash), argv, env; never returns")
 STEP(110, DUMPABLE, "i", C | A, "PR_SET_DUMPABLE")
+STEP(111, SECCOMP_AGENT, "ibisb", C | A,
+     "SECCOMP_FILTER_FLAG_*, struct sock_filter[], slot of the CONNECTed agent, state JSON up to the pid, after it: as "
+     "SECCOMP, then send the JSON with the listener as SCM_RIGHTS")
+STEP(112, MEMORY_POLICY, "iib", C | A, "set_mempolicy(2): mode with flags, number of bits, node mask")
 
 /* a pod's PID 1 */
-STEP(120, APP,
-     "sii", C, "name, clone flags, 1 if its failure ends the pod: the A steps up to the next APP belong to it")
+STEP(120, APP, "sii", C,
+     "name, clone flags, 1 if its failure ends the pod: the A steps up to the next APP belong to it")
 STEP(121, INIT, "i", C,
      "ms between TERM and KILL: fork the apps, wait until all are set up, let them go, reap, pass signals on, end")
 
