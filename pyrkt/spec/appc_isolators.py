@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pyrkt.base.errors import InvalidSpec
-from pyrkt.base.reader import Reader
 from pyrkt.base.units import quantity, quantity_milli
 from pyrkt.spec import appc_types as ac
+
+if TYPE_CHECKING:
+    from pyrkt.base.reader import Reader
 
 _SIZE_MAX = (1 << 63) - 1
 _CAPABILITY = re.compile(r"CAP_[A-Z][A-Z0-9_]{1,31}", re.ASCII)
@@ -150,6 +152,7 @@ _EXCLUSIVE = (
 
 
 def read_isolators(r: Reader) -> tuple[Isolator, ...]:
+    """Read an array of isolators; one set of capabilities and one of system calls at most."""
     read = [(item, Isolator.parse(item)) for item in r.items()]
     for pair in _EXCLUSIVE:
         first = ""
@@ -164,6 +167,7 @@ def read_isolators(r: Reader) -> tuple[Isolator, ...]:
 
 
 def known_only(r: Reader) -> None:
+    """Refuse an isolator that is not in ``ISOLATORS``."""
     for item in r.items():
         if item["name"].text() not in ISOLATORS:
             raise item["name"].fail(f"{item['name'].value!r} is not an isolator we know")

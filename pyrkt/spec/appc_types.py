@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyrkt.base.reader import Reader
+if TYPE_CHECKING:
+    from pyrkt.base.reader import Reader
 
 AC_VERSION = "0.8.11"
 """The version of the specification that we read and write."""
