@@ -375,7 +375,6 @@ def layout(resources: Resources | None, cgroups_path: str, mounts: Mounts, *, ro
 
     Takes: ``cgroups_path`` absolute (from the top of each hierarchy) or relative (from the caller's own cgroup), as
     runc has it; "" makes no cgroups. ``rootless`` callers get what version 2 has delegated to them, or nothing.
-    Device rules of v2 are not files: ``devices.program`` makes them.
     Raises: InvalidSpec for a limit that makes no sense; NoPermission, naming the controller, for one that this host
     cannot enforce.
     """
@@ -409,6 +408,7 @@ def layout(resources: Resources | None, cgroups_path: str, mounts: Mounts, *, ro
         remove=tuple(remove),
         clone_into=clone_into,
         kill=tuple(kill),
+        device_program=_device_program(wanted, mounts, rootless=rootless),
     )
 
 
@@ -514,6 +514,13 @@ def _switched_on(mounts: Mounts, path: str, enabled: list[str]) -> list[tuple[st
     value = " ".join(f"+{name}" for name in enabled)
     parents = [base_of(mounts.unified, path), *_directories(mounts.unified, path)[:-1]]
     return [(f"{parent}/cgroup.subtree_control", value, "linux.cgroupsPath") for parent in parents]
+
+
+def _device_program(wanted: Resources, mounts: Mounts, *, rootless: bool) -> bytes:
+    """Return the device controller of version 2, where version 1 has none; loading it needs root of the host."""
+    if rootless or mounts.unified is None or mounts.find("devices") is not None:
+        return b""
+    return devices.program(devices.rules(wanted.devices))
 
 
 def _device_lines(wanted: Resources, mounts: Mounts, path: str, *, rootless: bool) -> list[tuple[str, str, str]]:

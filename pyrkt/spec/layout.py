@@ -16,6 +16,7 @@ class CgroupLayout(Record):
     ``remove``: directories to remove at the end, deepest first.
     ``clone_into``: the v2 directory for CLONE_INTO_CGROUP; "" where the child is placed by its parent.
     ``kill``: the cgroup.kill files (v2) that end every process at once.
+    ``device_program``: eBPF instructions to attach to ``clone_into`` as its device controller; empty where v1 has one.
     """
 
     make: tuple[str, ...] = ()
@@ -24,6 +25,7 @@ class CgroupLayout(Record):
     remove: tuple[str, ...] = ()
     clone_into: str = ""
     kill: tuple[str, ...] = ()
+    device_program: bytes = b""
 
 
 class OverlayRoot(Record):

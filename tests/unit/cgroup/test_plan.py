@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pyrkt.base.errors import InvalidSpec, NoPermission, PyrktError, UsageError
 from pyrkt.base.reader import Reader
-from pyrkt.cgroup import plan
+from pyrkt.cgroup import devices, plan
 from pyrkt.cgroup.host import Cpuset, Hierarchy, Mounts
 from pyrkt.spec.runtime_resources import Resources
 
@@ -371,6 +371,14 @@ def test_v1_devices_start_from_nothing() -> None:
     assert lines[0] == ("/cg/devices/a/devices.deny", "a")
     assert ("/cg/devices/a/devices.allow", "c 1:3 rwm") in lines
     assert ("/cg/devices/a/devices.allow", "c 136:* rwm") in lines
+    assert plan.layout(None, "/a", V1.replace(unified=V2.unified)).device_program == b""
+
+
+def test_v2_devices_are_a_program() -> None:
+    value = {"devices": [{"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rwm"}]}
+    program = plan.layout(resources(value), "/a", V2).device_program
+    assert program == devices.program(devices.rules(resources(value).devices))
+    assert plan.layout(resources(value), "a", V2.replace(delegated=True), rootless=True).device_program == b""
 
 
 def test_v2_switches_on_what_statistics_need() -> None:
