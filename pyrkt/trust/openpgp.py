@@ -365,7 +365,7 @@ def _check(data: Data, signature: Sig, key: _Key) -> str:
             result = pysequoia.verify(bytes=data, store=store, signature=signature)
         else:
             result = pysequoia.verify(file=fspath(data), store=store, signature=signature)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         if "no valid signatures" in first_line(error):
             return f"bad: the data is not what key {key.cert.fingerprint} signed, or that key may not sign"
         return f"cannot be checked: {first_line(error)}"

@@ -111,14 +111,15 @@ def parse(data: bytes) -> list[Packet]:
     packets: list[Packet] = []
     position = 0
     while position < len(data):
-        packet, position = _packet(data, position)
+        packet, position = packet_at(data, position)
         packets.append(packet)
         if len(packets) > MAX_PACKETS:
             raise Malformed(f"more than {MAX_PACKETS} OpenPGP packets")
     return packets
 
 
-def _packet(data: bytes, position: int) -> tuple[Packet, int]:
+def packet_at(data: bytes, position: int) -> tuple[Packet, int]:
+    """Return (packet, where the next begins) at ``position``. Raises: Malformed."""
     header = data[position]
     if not header & 0x80:
         raise Malformed(f"no OpenPGP packet at byte {position}")
@@ -144,6 +145,16 @@ def _new_format(data: bytes, position: int) -> tuple[Packet, int]:
             return Packet(tag, b"".join(parts)), position
         if tag not in (Tag.COMPRESSED, Tag.SED, Tag.LITERAL, Tag.SEIPD, Tag.AED):
             raise Malformed(f"packet of type {tag} comes in parts")  # RFC 9580, 4.2.1.4: only data packets may
+
+
+def head_at(data: bytes, position: int) -> tuple[int, int]:
+    """Return (type, where its body begins) of the packet at ``position``, which need not be there in full."""
+    header = data[position]
+    if not header & 0x80:
+        raise Malformed(f"no OpenPGP packet at byte {position}")
+    if header & 0x40:
+        return header & 63, new_length(data, position + 1)[1]
+    return header >> 2 & 15, position + 1 + (1 << (header & 3) if header & 3 != 3 else 0)
 
 
 def new_length(data: bytes, position: int) -> tuple[int, int, bool]:
