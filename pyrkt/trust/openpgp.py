@@ -32,7 +32,7 @@ MAX_KEY = 1 << 20
 MAX_TRIES = 8
 """Each try of a signature hashes the whole file; forged ones that name a trusted key must not cost 64 times that."""
 _CLOCKS_DIFFER = timedelta(seconds=60)
-_WEAK = {HashAlgorithm.MD5: "MD5", HashAlgorithm.SHA1: "SHA-1", HashAlgorithm.RipeMD: "RIPEMD-160"}
+_WEAK = ((HashAlgorithm.MD5, "MD5"), (HashAlgorithm.SHA1, "SHA-1"), (HashAlgorithm.RipeMD, "RIPEMD-160"))
 
 Data = bytes | PathLike[str]
 
@@ -340,7 +340,7 @@ def _unfit(signature: Sig, key: _Key | None, names: tuple[str, ...]) -> str:
 
 def _unfit_itself(signature: Sig) -> str:
     now = datetime.now(UTC)
-    for weak, name in _WEAK.items():
+    for weak, name in _WEAK:
         if signature.hash_algorithm == weak:
             return f"made with {name}, which no longer proves anything"
     if signature.signature_type != SignatureType.Binary:
