@@ -1,0 +1,427 @@
+"""Times of pyrkt and its peers, taken in turns within one run so that a busy machine is unfair to all alike."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROWS = ("run", "cycle", "exec", "image", "prepared", "fetch", "memory", "slope")
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+
+
+def call(*argv: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
+    """Run a program to its end; SystemExit with its last words if it fails."""
+    done = subprocess.run([str(word) for word in argv], env=env, cwd=cwd, check=False, **QUIET)  # type: ignore[call-overload]
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip()[-400:]
+        raise SystemExit(f"bench: {' '.join(map(str, argv))}: exit {done.returncode}: {words}")
+
+
+def in_turns(work: dict[str, Callable[[], float | None]], runs: int) -> dict[str, list[float]]:
+    """Call each of ``work`` once to warm up, then ``runs`` times in turns; milliseconds each took (or returned)."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(runs + 1):
+        for name, function in work.items():
+            begin = time.perf_counter()
+            own = function()
+            took = (time.perf_counter() - begin) * 1000 if own is None else own
+            if turn:
+                times[name].append(took)
+    return times
+
+
+class Bench:
+    """A place to measure in: a tmpfs with a busybox root, a bundle, a store; programs found beside this one."""
+
+    def __init__(self, bin_dir: Path, runs: int) -> None:
+        self.pyrkt, self.oci, self.runs = bin_dir / "pyrkt", bin_dir / "pyrkt-oci", runs
+        self.base = Path(tempfile.mkdtemp(prefix="pyrkt-bench-"))
+        call("mount", "-t", "tmpfs", "tmpfs", self.base)
+        self.store = self.base / "store"
+        root = self.base / "bundle/rootfs"
+        for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
+            (root / name).mkdir(parents=True)
+        shutil.copy("/bin/busybox", root / "bin/busybox")
+        for applet in ("sh", "true", "sleep", "echo"):
+            (root / "bin" / applet).symlink_to("busybox")
+        (root / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+        self._bundle("/bin/true", self.base / "bundle")
+        (self.base / "sleeper").mkdir()
+        (self.base / "sleeper/rootfs").symlink_to(root)
+        self._bundle("/bin/sleep 1000", self.base / "sleeper")
+        self.serial = 0
+
+    def _bundle(self, command: str, into: Path) -> None:
+        call("runc", "spec", cwd=into)
+        config = json.loads((into / "config.json").read_text())
+        config["process"]["terminal"] = False
+        config["process"]["args"] = command.split()
+        config["root"]["path"] = str(self.base / "bundle/rootfs")
+        (into / "config.json").write_text(json.dumps(config))
+
+    def close(self) -> None:
+        """Leave nothing: the mount goes with its namespace, the directory here."""
+        call("umount", "--lazy", self.base)
+        self.base.rmdir()
+
+    def name(self) -> str:
+        """Return a container name not used before."""
+        self.serial += 1
+        return f"pyrkt-bench-{os.getpid()}-{self.serial}"
+
+    def runtimes(self) -> dict[str, list[str]]:
+        """Return the OCI runtimes and how each is called."""
+        return {
+            "pyrkt-oci": [str(self.oci), "--root", str(self.base / "oci")],
+            "crun": ["crun", "--root", str(self.base / "crun")],
+            "runc": ["runc", "--root", str(self.base / "runc")],
+        }
+
+    # --- rows ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, list[float]]:
+        """Time `run` of the default bundle, /bin/true."""
+        bundle = self.base / "bundle"
+        return in_turns(
+            {n: lambda c=c: call(*c, "run", "-b", bundle, self.name()) for n, c in self.runtimes().items()},  # type: ignore[misc]
+            self.runs,
+        )
+
+    def cycle(self) -> dict[str, list[float]]:
+        """Time create, start and delete."""
+        bundle = self.base / "bundle"
+
+        def once(command: list[str]) -> float:
+            name = self.name()
+            begin = time.perf_counter()
+            call(*command, "create", "-b", bundle, name)
+            call(*command, "start", name)
+            took = time.perf_counter() - begin
+            # The container ends by itself; when its parent notices is not the runtime's time.
+            for _ in range(400):
+                with contextlib.suppress(ValueError):
+                    state = subprocess.run([*command, "state", name], capture_output=True, check=False).stdout
+                    if json.loads(state)["status"] == "stopped":
+                        break
+                time.sleep(0.005)
+            begin = time.perf_counter()
+            call(*command, "delete", name)
+            return (took + time.perf_counter() - begin) * 1000
+
+        return in_turns({n: lambda c=c: once(c) for n, c in self.runtimes().items()}, self.runs)  # type: ignore[misc]
+
+    def exec(self) -> dict[str, list[float]]:
+        """Time exec of /bin/true into a running container."""
+        names = {}
+        try:
+            for tool, command in self.runtimes().items():
+                name = self.name()
+                call(*command, "run", "-d", "-b", self.base / "sleeper", name)
+                names[tool] = name
+            return in_turns(
+                {n: lambda c=c, n=n: call(*c, "exec", names[n], "/bin/true") for n, c in self.runtimes().items()},  # type: ignore[misc]
+                self.runs,
+            )
+        finally:
+            for tool, name in names.items():
+                call(*self.runtimes()[tool], "delete", "--force", name)
+
+    def _layout(self, layers: list[bytes]) -> Path:
+        layout = self.base / f"layout-{len(layers)}"
+        blobs = layout / "blobs/sha256"
+        blobs.mkdir(parents=True)
+
+        def put(data: bytes, media_type: str) -> dict[str, object]:
+            digest = hashlib.sha256(data).hexdigest()
+            (blobs / digest).write_bytes(data)
+            return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
+
+        config = {
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
+            "os": "linux",
+            "config": {"Cmd": ["/bin/true"], "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(x).hexdigest() for x in layers]},
+        }
+        kind = "application/vnd.oci.image"
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{kind}.manifest.v1+json",
+            "config": put(json.dumps(config).encode(), f"{kind}.config.v1+json"),
+            "layers": [put(gzip.compress(x, 6, mtime=0), f"{kind}.layer.v1.tar+gzip") for x in layers],
+        }
+        described = put(json.dumps(manifest).encode(), f"{kind}.manifest.v1+json")
+        described["annotations"] = {"org.opencontainers.image.ref.name": "1"}
+        (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+        (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        return layout
+
+    def _small(self) -> Path:
+        layout = self.base / "layout-1"
+        return layout if layout.exists() else self._layout([tar_of([(self.base / "bundle/rootfs", "")])])
+
+    def _pyrkt(self, *words: str | Path) -> list[str]:
+        return [str(self.pyrkt), f"--dir={self.store}", "--insecure-options=image,http", *map(str, words)]
+
+    def _podman(self, *words: str | Path) -> list[str]:
+        place = self.base / "podman"
+        return ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp",
+                "--storage-driver", "overlay", "--events-backend", "file", "--cgroup-manager", "cgroupfs",
+                *map(str, words)]  # fmt: skip
+
+    def image(self) -> dict[str, list[float]]:
+        """Time running a stored image without network."""
+        reference = f"oci:{self._small()}:1"
+        call(*self._pyrkt("fetch", reference))
+        call(*self._podman("pull", reference))
+        image = subprocess.run(self._podman("images", "-q"), capture_output=True, check=True).stdout.decode().split()[0]
+        bundle = self.base / "bundle"
+        limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
+        return in_turns(
+            {
+                "pyrkt run": lambda: call(*self._pyrkt("run", "--net=none", reference)),
+                "podman run": lambda: call(*self._podman("run", "--rm", "--network=none", *limits, image)),
+                "crun run": lambda: call(*self.runtimes()["crun"], "run", "-b", bundle, self.name()),
+            },
+            self.runs,
+        )
+
+    def prepared(self) -> dict[str, list[float]]:
+        """Time run-prepared against crun run of a bundle."""
+        reference = f"oci:{self._small()}:1"
+        call(*self._pyrkt("fetch", reference))
+        bundle = self.base / "bundle"
+
+        def once() -> float:
+            command = self._pyrkt("prepare", "--quiet", reference)
+            uuid = subprocess.run(command, capture_output=True, check=True).stdout.decode().split()[-1]
+            begin = time.perf_counter()
+            call(*self._pyrkt("run-prepared", uuid))
+            return (time.perf_counter() - begin) * 1000
+
+        return in_turns(
+            {
+                "pyrkt run-prepared": once,
+                "crun run": lambda: call(*self.runtimes()["crun"], "run", "-b", bundle, self.name()),
+            },
+            self.runs,
+        )
+
+    def fetch(self) -> dict[str, list[float]]:
+        """Time fetch, verify and unpack of some 300 MB in six layers from docker-registry on loopback, plain HTTP."""
+        layout = self._layout([tar_of(part) for part in parts_of(Path("/usr"), 300 << 20, 6)])
+        with registry(self.base) as port:
+            reference = f"127.0.0.1:{port}/bench:1"
+            call("skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false",
+                 f"oci:{layout}:1", f"docker://{reference}")  # fmt: skip
+
+            def pyrkt() -> float:
+                shutil.rmtree(self.store, ignore_errors=True)
+                begin = time.perf_counter()
+                call(*self._pyrkt("fetch", f"docker://{reference}"))
+                return (time.perf_counter() - begin) * 1000
+
+            def podman() -> float:
+                subprocess.run(self._podman("rmi", "--all", "--force"), check=False, **QUIET)  # type: ignore[call-overload]
+                begin = time.perf_counter()
+                call(*self._podman("pull", "--tls-verify=false", f"docker://{reference}"))
+                return (time.perf_counter() - begin) * 1000
+
+            return in_turns({"pyrkt fetch": pyrkt, "podman pull": podman}, max(3, self.runs // 4))
+
+    def _sleeping(self) -> tuple[subprocess.Popen[bytes], str]:
+        mark = self.base / f"uuid-{self.name()}"
+        process = subprocess.Popen(
+            self._pyrkt("run", f"--uuid-file-save={mark}", f"oci:{self._small()}:1", "--exec=/bin/sleep", "--", "1000"),
+            **QUIET,  # type: ignore[call-overload]
+        )
+        for _ in range(400):
+            time.sleep(0.01)
+            if (
+                mark.exists()
+                and subprocess.run(["pgrep", "-P", str(process.pid)], check=False, **QUIET).returncode == 0
+            ):  # type: ignore[call-overload]
+                break
+        time.sleep(0.2)
+        return process, mark.read_text().strip()
+
+    def memory(self) -> dict[str, list[float]]:
+        """Return KiB of PSS of what pyrkt keeps for one running pod (its supervisor and PID 1, not the app)."""
+        call(*self._pyrkt("fetch", f"oci:{self._small()}:1"))
+        kib = []
+        for _ in range(5):
+            process, uuid = self._sleeping()
+            try:
+                kept = [process.pid]
+                kept += [int(x) for x in subprocess.check_output(["pgrep", "-P", str(process.pid)]).split()]
+                kib.append(sum(pss(pid) for pid in kept if "sleep" not in Path(f"/proc/{pid}/cmdline").read_text()))
+            finally:
+                call(*self._pyrkt("stop", "--force", uuid))
+                process.wait(20)
+        return {"pyrkt KiB per pod": kib}
+
+    def slope(self) -> dict[str, list[float]]:
+        """Return the start times of 200 pods kept prepared behind one another: first 20, last 20."""
+        call(*self._pyrkt("fetch", f"oci:{self._small()}:1"))
+        times = []
+        for _ in range(200):
+            begin = time.perf_counter()
+            call(*self._pyrkt("run", f"oci:{self._small()}:1"))
+            times.append((time.perf_counter() - begin) * 1000)
+        return {"pods 1-20": times[:20], "pods 181-200": times[-20:]}
+
+
+def pss(pid: int) -> float:
+    """Return the proportional set size of a process in KiB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return float(line.split()[1])
+    return 0.0
+
+
+def tar_of(items: list[tuple[Path, str]]) -> bytes:
+    """Return a tar of the trees and files in ``items``, each under its name."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, name in items:
+            if path.is_dir() and not path.is_symlink():
+                for child in sorted(path.rglob("*")):
+                    tar.add(child, str(Path(name, child.relative_to(path))), recursive=False)
+            else:
+                tar.add(path, name, recursive=False)
+    return out.getvalue()
+
+
+def parts_of(tree: Path, size: int, parts: int) -> list[list[tuple[Path, str]]]:
+    """Choose regular files of ``tree`` up to ``size`` bytes, in ``parts`` about equal lists."""
+    result: list[list[tuple[Path, str]]] = [[]]
+    total = 0
+    for folder, folders, names in os.walk(tree):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.is_symlink() or not path.is_file() or path.stat().st_size > 20 << 20:
+                continue
+            result[-1].append((path, str(path).lstrip("/")))
+            total += path.stat().st_size
+            if total >= size * len(result) // parts:
+                if len(result) == parts:
+                    return result
+                result.append([])
+    return result
+
+
+@contextlib.contextmanager
+def registry(base: Path) -> Iterator[int]:
+    """Run docker-registry on a free port of loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    config = base / "registry.yml"
+    config.write_text(
+        json.dumps(
+            {
+                "version": "0.1",
+                "log": {"level": "error", "accesslog": {"disabled": True}},
+                "storage": {"filesystem": {"rootdirectory": str(base / "registry")}},
+                "http": {"addr": f"127.0.0.1:{port}"},
+            }
+        )
+    )
+    server = subprocess.Popen(
+        ["docker-registry", "serve", config], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures came from."""
+    model = next(
+        (x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), ""
+    )
+
+    def version(*argv: str) -> str:
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            return subprocess.check_output(argv, stderr=subprocess.DEVNULL).decode().splitlines()[0]
+        return "not there"
+
+    return {
+        "cpu": f"{os.cpu_count()} x {model}",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "runc": version("runc", "--version"),
+        "crun": version("crun", "--version"),
+        "podman": version("podman", "--version"),
+    }
+
+
+def main() -> int:
+    """Measure the rows asked for and print a table, or JSON."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--bin", type=Path, required=True)
+    arguments.add_argument("--runs", type=int, default=20)
+    arguments.add_argument("--json", action="store_true")
+    arguments.add_argument("rows", nargs="*", choices=[[], *ROWS])
+    given = arguments.parse_args()
+    unified = Path("/sys/fs/cgroup/unified")
+    if unified.is_mount():
+        call("umount", unified)
+    bench = Bench(given.bin, given.runs)
+    results = {}
+    try:
+        for row in given.rows or ROWS:
+            times = getattr(bench, row)()
+            first = statistics.median(next(iter(times.values())))
+            results[row] = {
+                name: {
+                    "median": round(statistics.median(values), 2),
+                    "min": round(min(values), 2),
+                    "max": round(max(values), 2),
+                    "ratio": round(first / statistics.median(values), 2),
+                    "runs": len(values),
+                }
+                for name, values in times.items()
+            }
+            if not given.json:
+                print(f"\n{row}: {getattr(Bench, row).__doc__}")
+                for name, figures in results[row].items():
+                    print(
+                        "  {:<20} median {median:>8} min {min:>8} max {max:>8}  ratio {ratio}".format(name, **figures)
+                    )
+                sys.stdout.flush()
+    finally:
+        bench.close()
+    if given.json:
+        print(json.dumps({"machine": machine(), "rows": results}, indent=2))
+    else:
+        print("\n" + "; ".join(f"{key} {value}" for key, value in machine().items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+# What the scripts share: installing what is missing, quickly when nothing is. Sourced, not run.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+
+say() { printf '%s\n' "$*" >&2; }
+
+# need_packages NAME...: installs those Debian packages that are missing; without root, names them and goes on.
+need_packages() {
+  local missing=() name
+  for name in "$@"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
+  done
+  [ ${#missing[@]} = 0 ] && return 0
+  if [ "$(id -u)" != 0 ]; then
+    say "missing Debian packages, which only root can install: ${missing[*]}"
+    return 1
+  fi
+  say "installing ${missing[*]}"
+  mkdir -p "$root/build"
+  # Debian starts a package's service at once; ours are started by those who need them, on loopback. invoke-rc.d(8)
+  local veto=/usr/sbin/policy-rc.d vetoed=""
+  if [ ! -e $veto ]; then printf '#!/bin/sh\nexit 101\n' >$veto && chmod 755 $veto && vetoed=yes; fi
+  # Two scripts at once would meet at apt's lock; it waits for the other instead of failing.
+  local apt=(apt-get -o DPkg::Lock::Timeout=300 -qq)
+  if ! { DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" ||
+         { "${apt[@]}" update &&
+           DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; }; } \
+       >"$root/build/apt.log" 2>&1 </dev/null; then
+    [ -z "$vetoed" ] || rm -f $veto
+    tail -n 20 "$root/build/apt.log" >&2
+    say "apt-get could not install: ${missing[*]}"
+    return 1
+  fi
+  [ -z "$vetoed" ] || rm -f $veto
+}
+
+# What the wheel is made from, as one hash: it is built again only when that changes.
+sources() {
+  (cd "$root" && find pyproject.toml README.md pyrkt -type f ! -path '*/__pycache__/*' ! -path 'pyrkt/stage1/stage1' \
+     ! -path 'pyrkt/stage1/launcher' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)
+}
+
+# need_venv [GROUP]: makes .venv and installs the wheel (stage1 is compiled on the way) and, asked, the group's tools.
+need_venv() {
+  local group=${1:-} stamp want python=/usr/bin/python3
+  [ -x "$python" ] || python=python3
+  mkdir -p "$root/build"
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || return 1
+  local pip=("$venv/bin/pip" --quiet --disable-pip-version-check)
+  if [ -n "$group" ] && [ "$(cat "$venv/.group" 2>/dev/null)" != "$(sha256sum <"$root/pyproject.toml")" ]; then
+    say "installing the development tools"
+    # PEP 735 groups are younger than Debian's pip.
+    "$venv/bin/python" - "$root/pyproject.toml" "$group" >"$root/build/$group.txt" <<'PY' || return 1
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    print("\n".join(tomllib.load(file)["dependency-groups"][sys.argv[2]]))
+PY
+    "${pip[@]}" install wheel -r "$root/build/$group.txt" || return 1
+    sha256sum <"$root/pyproject.toml" >"$venv/.group"
+  fi
+  # In a tree set up by scripts/develop the package is a link to the sources: nothing to install.
+  [ -L "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pyrkt" ] && return 0
+  want=$(sources)
+  stamp=$venv/.wheel
+  [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return 0
+  say "building and installing the wheel"
+  "${pip[@]}" install wheel && "${pip[@]}" install --force-reinstall --no-deps "$root" && "${pip[@]}" install "$root" \
+    || return 1
+  printf '%s\n' "$want" >"$stamp"
+}

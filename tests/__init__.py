@@ -1,0 +1,1 @@
+"""The tests of pyrkt: unit/ needs nothing, integration/ needs root and the programs of others."""
