@@ -1,0 +1,255 @@
+"""From config.json to a plan: the order of everything that makes a container, written down once.
+
+The order is the safety of it. Limits stand before there is a process; the process enters its cgroups before it makes
+the namespace of them; mounts come before masks, masks before the pivot; identity before capabilities, capabilities
+before the filter, the filter before the program.
+"""
+
+from __future__ import annotations
+
+from pyrkt.plan import hooks, namespaces, process, rootfs
+from pyrkt.plan.draft import Draft, Subject, refuse
+from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT
+from pyrkt.spec import steps
+from pyrkt.spec.layout import CgroupLayout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrkt.kernel.host import Host
+    from pyrkt.plan.place import Place, PodApp
+    from pyrkt.plan.steps import Plan
+    from pyrkt.spec.layout import OverlayRoot
+    from pyrkt.spec.runtime import Config
+
+# Sysctls that belong to a namespace: beginning (a whole name has no dot at its end) and the namespace's type.
+_SYSCTLS = (
+    ("net.", "network"),
+    ("fs.mqueue.", "ipc"),
+    ("kernel.msgmax", "ipc"),
+    ("kernel.msgmnb", "ipc"),
+    ("kernel.msgmni", "ipc"),
+    ("kernel.msg_next_id", "ipc"),
+    ("kernel.sem", "ipc"),
+    ("kernel.sem_next_id", "ipc"),
+    ("kernel.shmall", "ipc"),
+    ("kernel.shmmax", "ipc"),
+    ("kernel.shmmni", "ipc"),
+    ("kernel.shm_next_id", "ipc"),
+    ("kernel.shm_rmid_forced", "ipc"),
+    ("kernel.domainname", "uts"),
+    ("user.", "user"),
+)
+_SHARED = ("pid", "ipc", "uts", "network", "user", "time")
+
+
+def container(
+    config: Config,
+    bundle: str,
+    host: Host,
+    cgroup: CgroupLayout,
+    place: Place,
+    *,
+    seccomp: bytes = b"",
+    root: OverlayRoot | None = None,
+) -> Plan:
+    """Compile one container, as ``pyrkt-oci`` runs or creates it.
+
+    ``bundle`` is the bundle's absolute path, ``seccomp`` the compiled filter of linux.seccomp, ``root`` an overlay
+    to use in the place of config.root.path.
+    Raises: InvalidSpec naming the place, for what this host or any host cannot do.
+    """
+    draft, subject = Draft(), Subject(config, bundle, host)
+    program = process.required(subject)
+    _unsupported(subject)
+    _before(draft, place, (cgroup,))
+    namespaces.join(draft, subject)
+    namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
+    namespaces.map_ids(draft, subject)
+    namespaces.enter_cgroup(draft, cgroup)
+    process.limits_from_outside(draft, subject, program)
+    _record(draft, place)
+    namespaces.own(draft, subject, place.keyring)
+    namespaces.unshare_cgroup(draft, subject)
+    rootfs.build(draft, subject, root, cgroup)
+    _meet(draft, subject, place)
+    hooks.add_hooks(draft, subject, place.id, "create_container", CHILD)
+    _sysctls(draft, subject)
+    rootfs.close(draft, subject, no_pivot=place.no_pivot)
+    process.terminal(draft, program, place)
+    rootfs.seal(draft, subject)
+    process.temper(draft, subject, program)
+    process.privileges(draft, subject, program, place, seccomp)
+    if place.exec_fifo:
+        draft.add(steps.WAIT_START, place.exec_fifo)
+    hooks.add_hooks(draft, subject, place.id, "start_container", CHILD)
+    process.execute(draft, program)
+    if place.foreground:
+        _after(draft, place, (cgroup,), place.exit_file)
+        hooks.add_hooks(draft, subject, place.id, "poststop", AFTER)
+        _remove(draft, place)
+    return draft.plan()
+
+
+def pod(apps: tuple[PodApp, ...], host: Host, place: Place, cgroup: CgroupLayout | None = None) -> Plan:
+    """Compile a pod: one PID 1 that starts, reaps and ends its apps.
+
+    The first app's config decides on the shared namespaces (pid, ipc, uts, network, user), their sysctls and the
+    hostname; each app has a mount namespace, a root and cgroups of its own. ``cgroup`` is where PID 1 itself lives.
+    Raises: InvalidSpec naming the place, for what cannot work.
+    """
+    if not apps:
+        raise refuse("apps", "a pod needs at least one app")
+    if len({app.name for app in apps}) != len(apps):
+        raise refuse("apps", "two apps have the same name")
+    draft, layout = Draft(), cgroup or CgroupLayout()
+    first = Subject(apps[0].config, apps[0].bundle, host)
+    layouts = (layout, *(app.cgroup for app in apps))
+    _unsupported(first)
+    _before(draft, place, layouts)
+    namespaces.join(draft, first)
+    flags = namespaces.clone_flags(first) | namespaces.NEWNS
+    namespaces.clone(draft, flags, layout)
+    namespaces.map_ids(draft, first)
+    namespaces.enter_cgroup(draft, layout)
+    _record(draft, place)
+    _pid_file(draft, place)
+    namespaces.own(draft, first, place.keyring)
+    _sysctls(draft, first)
+    for app in apps:
+        _app(draft, app, first, host, place)
+    draft.phase = CHILD
+    draft.add(steps.ROOT_EMPTY)
+    draft.add(steps.INIT, place.grace_ms)
+    if place.foreground:
+        _after(draft, place, tuple(reversed(layouts)), place.exit_dir)
+        _remove(draft, place)
+    return draft.plan()
+
+
+def _app(draft: Draft, app: PodApp, first: Subject, host: Host, place: Place) -> None:
+    subject = Subject(app.config, app.bundle, host)
+    if subject.own - {"mount", "cgroup"} != first.own - {"mount", "cgroup"}:
+        kinds = " ".join(_SHARED)
+        raise refuse("linux.namespaces", f"the apps of a pod share {kinds}: {app.name} differs from the first")
+    if subject.linux.uid_mappings != first.linux.uid_mappings:
+        raise refuse("linux.uidMappings", f"{app.name} differs from the first app of the pod")
+    _unsupported(subject)
+    program = process.required(subject)
+    draft.phase = CHILD
+    draft.add(steps.APP, app.name, namespaces.NEWNS, int(app.fatal))
+    draft.phase = APP
+    draft.add(steps.DUMPABLE, 0)
+    draft.add(steps.SETSID)
+    namespaces.enter_cgroup(draft, app.cgroup)
+    namespaces.unshare_cgroup(draft, subject)
+    process.stdio(draft, app)
+    rootfs.build(draft, subject, app.rootfs, app.cgroup)
+    hooks.add_hooks(draft, subject, place.id, "create_container", APP)
+    rootfs.close(draft, subject, no_pivot=place.no_pivot)
+    process.terminal(draft, program, place)
+    rootfs.seal(draft, subject)
+    process.temper(draft, subject, program)
+    process.privileges(draft, subject, program, place, app.seccomp)
+    hooks.add_hooks(draft, subject, place.id, "start_container", APP)
+    process.execute(draft, program)
+
+
+def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...]) -> None:
+    """The host side: how failure is told, and the cgroups with their limits."""
+    if place.on_failure:
+        draft.add(steps.ON_FAILURE, place.on_failure, phase=BEFORE)
+    if not place.foreground and not place.exec_fifo:
+        draft.add(steps.LEAVE, phase=BEFORE)
+    for layout in layouts:
+        for directory in layout.make:
+            draft.add(steps.MKDIR, directory, 0o755, cause="/linux/cgroupsPath", phase=BEFORE)
+        for path, value, cause in layout.write:
+            draft.add(steps.WRITE, path, value.encode(), cause=pointer(cause), phase=BEFORE)
+        if layout.device_program:
+            directory = layout.clone_into or layout.enter[0]
+            program = layout.device_program
+            draft.add(steps.CGROUP_DEVICES, directory, program, cause="/linux/resources/devices", phase=BEFORE)
+
+
+def pointer(where: str) -> str:
+    """Return a place such as "mounts[3].type" as the JSON pointer "/mounts/3/type"."""
+    if where.startswith("/") or where == "default":
+        return where
+    return "/" + where.replace("[", ".").replace("]", "").replace(".", "/")
+
+
+def _record(draft: Draft, place: Place) -> None:
+    if place.record_file:
+        draft.add(steps.RECORD, place.record_file, phase=PARENT)
+
+
+def _pid_file(draft: Draft, place: Place) -> None:
+    if place.pid_file:
+        draft.add(steps.PID_FILE, place.pid_file, phase=PARENT)
+
+
+def _meet(draft: Draft, subject: Subject, place: Place) -> None:
+    """Where the mounts stand and the host is still in sight: prestart and createRuntime hooks, then the pid file.
+
+    Hooks of the runtime namespace see what they expect only now: docker's wants the network namespace, others add
+    mounts to the root file system.
+    """
+    wanted = subject.config.hooks
+    if wanted and (wanted.prestart or wanted.create_runtime):
+        draft.add(steps.MEET, cause="/hooks", phase=PARENT)
+        hooks.add_hooks(draft, subject, place.id, "prestart", PARENT)
+        hooks.add_hooks(draft, subject, place.id, "create_runtime", PARENT)
+        draft.add(steps.MEET, cause="/hooks", phase=CHILD)
+    _pid_file(draft, place)
+    if wanted and wanted.poststart and not place.exec_fifo:
+        draft.add(steps.STARTED, cause="/hooks/poststart", phase=PARENT)
+        hooks.add_hooks(draft, subject, place.id, "poststart", PARENT)
+
+
+def _sysctls(draft: Draft, subject: Subject) -> None:
+    """Kernel parameters, those of the container's own namespaces only: any other would be the host's."""
+    for name, value in subject.linux.sysctl.items():
+        where = f"linux.sysctl.{name}"
+        bad = [char for char in name if not (char.isascii() and (char.isalnum() or char in "._-:@,"))]
+        if bad or not all(name.split(".")):
+            raise refuse(where, "is not the name of a sysctl", hint="write it with dots: net.ipv4.ip_forward")
+        if name == "kernel.hostname":
+            raise refuse(where, "is set by another member", hint="use hostname")
+        kind = next(
+            (kind for start, kind in _SYSCTLS if name == start or (start[-1] == "." and name.startswith(start))), ""
+        )
+        if not kind:
+            raise refuse(where, "belongs to the host, not to a namespace")
+        if kind not in subject.own:
+            raise refuse(where, f"needs a {kind} namespace", hint=f'add {{"type": "{kind}"}} to linux.namespaces')
+        if "\n" in value:
+            raise refuse(where, "has a line break in its value")
+        draft.add(steps.SYSCTL, name, value, cause=f"/linux/sysctl/{name}")
+
+
+def _unsupported(subject: Subject) -> None:
+    linux, host = subject.linux, subject.host
+    if linux.net_devices:
+        raise refuse("linux.netDevices", "moving network devices is not supported", hint="use a createRuntime hook")
+    if linux.intel_rdt:
+        raise refuse("linux.intelRdt", "resctrl is not supported")
+    if "time" in subject.own and host.kernel < (5, 6):
+        raise refuse("linux.namespaces", "time namespaces need Linux 5.6")
+
+
+def _after(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], exit_path: str) -> None:
+    """When the container has ended: its exit code first, then its cgroups, the deepest of all first."""
+    if exit_path:
+        draft.add(steps.EXIT_FILE, exit_path, phase=AFTER)
+    for layout in layouts:
+        for directory in layout.remove:
+            draft.add(steps.RMDIR, directory, cause="/linux/cgroupsPath", phase=AFTER)
+
+
+def _remove(draft: Draft, place: Place) -> None:
+    for path in place.after_unlink:
+        draft.add(steps.UNLINK, path, phase=AFTER)
+    for path in place.after_rmdir:
+        draft.add(steps.RMDIR, path, phase=AFTER)
+    if place.rename_after:
+        draft.add(steps.RENAME, *place.rename_after, phase=AFTER)

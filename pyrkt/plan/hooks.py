@@ -1,0 +1,60 @@
+"""Hooks: programs run at the moments of the container's life, with its state on stdin."""
+
+from __future__ import annotations
+
+from pyrkt.base.fastjson import dumps
+from pyrkt.spec import steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrkt.plan.draft import Draft, Subject
+    from pyrkt.spec.runtime import Hook
+
+
+def state_text(subject: Subject, container: str, status: str) -> tuple[str, str]:
+    """Return the state JSON up to the pid, and from there on (runtime-spec 1.3, runtime, State)."""
+    state = _state(subject, container, status)
+    if status == "stopped":
+        return dumps(state), ""
+    return '{"pid":', "," + dumps(state)[1:]
+
+
+def agent_text(subject: Subject, container: str, metadata: str) -> tuple[str, str]:
+    """Return what a seccomp agent is sent, up to the pid, and from there on (config-linux, Container Process State).
+
+    The state within has no pid: it needs none while the container is being created.
+    """
+    outer: dict[str, Any] = {"ociVersion": subject.config.oci_version, "fds": ["seccompFd"]}
+    if metadata:
+        outer["metadata"] = metadata
+    outer["state"] = _state(subject, container, "creating")
+    return '{"pid":', "," + dumps(outer)[1:]
+
+
+def _state(subject: Subject, container: str, status: str) -> dict[str, Any]:
+    config = subject.config
+    state: dict[str, Any] = {"ociVersion": config.oci_version, "id": container, "status": status}
+    state["bundle"] = subject.bundle
+    if config.annotations:
+        state["annotations"] = config.annotations
+    return state
+
+
+def add_hooks(draft: Draft, subject: Subject, container: str, kind: str, phase: int) -> None:
+    """Append the hooks of one kind ("create_runtime") to ``phase``."""
+    hooks = subject.config.hooks
+    if hooks is None:
+        return
+    status = {"start_container": "created", "poststart": "running", "poststop": "stopped"}.get(kind, "creating")
+    member = {
+        "create_runtime": "createRuntime",
+        "create_container": "createContainer",
+        "start_container": "startContainer",
+    }.get(kind, kind)
+    listed: tuple[Hook, ...] = getattr(hooks, kind)
+    for place, hook in enumerate(listed):
+        first, second = state_text(subject, container, status)
+        args = (hook.path, hook.args or (hook.path,), hook.env, hook.timeout or 0, first, second.encode())
+        draft.add(steps.HOOK, *args, cause=f"/hooks/{member}/{place}", phase=phase)

@@ -1,0 +1,154 @@
+"""Namespaces: which are joined, which are made, and what each needs to be of use."""
+
+from __future__ import annotations
+
+from pyrkt.plan.draft import O_DIRECTORY, O_PATH, O_RDONLY, refuse
+from pyrkt.plan.steps import BEFORE, CHILD, PARENT
+from pyrkt.spec import steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrkt.kernel.host import Host
+    from pyrkt.plan.draft import Draft, Subject
+    from pyrkt.spec.layout import CgroupLayout
+    from pyrkt.spec.runtime import IdMapping
+
+# include/uapi/linux/sched.h
+FLAGS = {
+    "time": 0x80,
+    "mount": 0x20000,
+    "cgroup": 0x2000000,
+    "uts": 0x4000000,
+    "ipc": 0x8000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "network": 0x40000000,
+}
+NEWNS, NEWCGROUP = FLAGS["mount"], FLAGS["cgroup"]
+# The cgroup namespace must be made inside the cgroup, time offsets be set before anybody is in the namespace.
+_LATER = ("cgroup", "time")
+
+
+def join(draft: Draft, subject: Subject) -> None:
+    """Open and enter the namespaces given by path; all are opened first, since entering one may hide the others.
+
+    Root of the host enters the user namespace last, because it may enter the others' without it; anybody else first,
+    because the rights over the others come from it.
+    """
+    joined = [(place, ns) for place, ns in enumerate(subject.linux.namespaces) if ns.path]
+    joined.sort(key=lambda item: (item[1].type == "user") == (subject.host.euid == 0))
+    opened = []
+    for place, namespace in joined:
+        cause = f"/linux/namespaces/{place}"
+        opened.append((draft.open(namespace.path, O_RDONLY, cause), FLAGS[namespace.type], cause))
+    for slot, kind, cause in opened:
+        draft.add(steps.SETNS, slot, kind, cause=cause, phase=BEFORE)
+
+
+def clone(draft: Draft, flags: int, cgroup: CgroupLayout, cause: str = "/linux/namespaces") -> None:
+    """Make the first process, in a v2 cgroup from its first instruction on where there is one."""
+    slot = -1
+    if cgroup.clone_into:
+        slot = draft.open(cgroup.clone_into, O_PATH | O_DIRECTORY, "/linux/cgroupsPath")
+    draft.add(steps.CLONE, flags, slot, cause=cause, phase=BEFORE)
+
+
+def clone_flags(subject: Subject) -> int:
+    """Return the CLONE_NEW* flags of the namespaces that begin with the first process."""
+    flags = 0
+    for kind in subject.new:
+        if kind not in _LATER:
+            flags |= FLAGS[kind]
+    return flags
+
+
+def map_ids(draft: Draft, subject: Subject) -> None:
+    """Write the id maps of a new user namespace, or have newuidmap and newgidmap do it for an ordinary user."""
+    if "user" not in subject.new:
+        return
+    uids, gids = subject.linux.uid_mappings, subject.linux.gid_mappings
+    for name, ranges in (("uidMappings", uids), ("gidMappings", gids)):
+        if not any(mapping.container_id == 0 for mapping in ranges):
+            raise refuse(
+                f"linux.{name}",
+                "a new user namespace needs id 0, which sets it up",
+                hint="map containerID 0 to a host id",
+            )
+    if needs_helper(subject.host, uids, gids):
+        draft.add(steps.MAP_HELPER, _helper("newuidmap", uids), cause="/linux/uidMappings", phase=PARENT)
+        draft.add(steps.MAP_HELPER, _helper("newgidmap", gids), cause="/linux/gidMappings", phase=PARENT)
+        return
+    deny = int(subject.host.euid != 0)  # CVE-2014-8989: leaving a group must not widen an ordinary user's access
+    draft.add(steps.MAP_IDS, map_text(uids), map_text(gids), deny, cause="/linux/uidMappings", phase=PARENT)
+
+
+def needs_helper(host: Host, uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...]) -> bool:
+    """Tell whether the maps are more than an ordinary user may write: one line, of the own id (user_namespaces(7))."""
+    if host.euid == 0:
+        return False
+    alone = len(uids) == len(gids) == 1 and uids[0].size == gids[0].size == 1
+    return not (alone and uids[0].host_id == host.euid and gids[0].host_id == host.egid)
+
+
+def denies_groups(subject: Subject) -> bool:
+    """Tell whether setgroups(2) is refused in the container's user namespace."""
+    linux = subject.linux
+    plain = not needs_helper(subject.host, linux.uid_mappings, linux.gid_mappings)
+    return "user" in subject.new and subject.host.euid != 0 and plain
+
+
+def map_text(ranges: tuple[IdMapping, ...]) -> bytes:
+    """Return the lines for /proc/PID/uid_map."""
+    return b"".join(b"%d %d %d\n" % (m.container_id, m.host_id, m.size) for m in ranges)
+
+
+def _helper(program: str, ranges: tuple[IdMapping, ...]) -> tuple[str, ...]:
+    numbers = [str(n) for m in ranges for n in (m.container_id, m.host_id, m.size)]
+    return (program, "{pid}", *numbers)
+
+
+def own(draft: Draft, subject: Subject, keyring: str) -> None:
+    """The first steps within the new namespaces: become their root, and make each what the container expects."""
+    linux = subject.linux
+    if "time" in subject.new:
+        # Before the process stops being dumpable: its own proc files belong to the host's root afterwards.
+        lines = [f"{clock} {offset.secs} {offset.nanosecs}\n" for clock, offset in linux.time_offsets.items()]
+        draft.add(steps.TIME, "".join(lines).encode(), cause="/linux/timeOffsets" if lines else "/linux/namespaces")
+    draft.add(steps.DUMPABLE, 0)
+    if "user" in subject.own:
+        draft.add(steps.ROOT_IDS, cause="/linux/namespaces")
+    draft.add(steps.SETSID)
+    if keyring:
+        draft.add(steps.KEYRING, keyring)
+    if "network" in subject.new:
+        draft.add(steps.LOOPBACK, cause="/linux/namespaces")
+    _names(draft, subject)
+
+
+def _names(draft: Draft, subject: Subject) -> None:
+    config = subject.config
+    for name, value, code in (
+        ("hostname", config.hostname, steps.HOSTNAME),
+        ("domainname", config.domainname, steps.DOMAINNAME),
+    ):
+        if not value:
+            continue
+        if "uts" not in subject.own:
+            raise refuse(name, "needs a uts namespace", hint='add {"type": "uts"} to linux.namespaces')
+        if len(value.encode()) > 64:
+            raise refuse(name, "is longer than the kernel's 64 bytes")
+        draft.add(code, value, cause=f"/{name}")
+
+
+def enter_cgroup(draft: Draft, cgroup: CgroupLayout) -> None:
+    """Place the process in its cgroups, the one it was cloned into apart."""
+    phase = PARENT if draft.phase == CHILD else draft.phase
+    for directory in cgroup.enter:
+        if directory != cgroup.clone_into or phase != PARENT:
+            draft.add(steps.ENTER_CGROUP, directory, cause="/linux/cgroupsPath", phase=phase)
+
+
+def unshare_cgroup(draft: Draft, subject: Subject) -> None:
+    """Make the cgroup namespace: its root is the cgroup where the process is now."""
+    if "cgroup" in subject.new:
+        draft.add(steps.UNSHARE, NEWCGROUP, cause="/linux/namespaces")

@@ -1,0 +1,67 @@
+"""Where a plan leaves its traces on the host, and how the container is watched: what config.json does not say."""
+
+from __future__ import annotations
+
+from pyrkt.base.record import Record
+from pyrkt.spec.layout import CgroupLayout, OverlayRoot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrkt.spec.runtime import Config
+
+
+class Place(Record):
+    """Host-side paths and choices; "" means "none of it".
+
+    ``id``: the container's id, for hooks and the seccomp agent.
+    ``pid_file``: gets the first process' pid, decimal, no newline.
+    ``record_file``: gets "pid start-time", which names a process for good.
+    ``exec_fifo``: the container waits here until somebody opens it for reading; "" starts it at once.
+    ``console_socket``: AF_UNIX socket that is sent the terminal; "" lets the supervisor relay it.
+    ``foreground``: the supervisor stays: relays signals and terminal, does the steps after the end.
+    ``exit_file``: gets the exit code at the end (``exit_dir``/NAME, one an app, for a pod).
+    ``after_unlink``, ``after_rmdir``, ``rename_after``: what to remove and to move at the end, in this order.
+    ``preserve_fds``: how many descriptors from 3 on the program keeps.
+    ``on_failure``: the program that tells the user which step failed.
+    ``no_pivot``: the root of the host is a ramfs, which cannot be pivoted away from.
+    ``keyring``: the name of the new session keyring; "" keeps the caller's.
+    ``grace_ms``: how long a pod's apps get between TERM and KILL.
+    """
+
+    id: str = ""
+    pid_file: str = ""
+    record_file: str = ""
+    exec_fifo: str = ""
+    console_socket: str = ""
+    foreground: bool = True
+    exit_file: str = ""
+    exit_dir: str = ""
+    after_unlink: tuple[str, ...] = ()
+    after_rmdir: tuple[str, ...] = ()
+    rename_after: tuple[str, str] | None = None
+    preserve_fds: int = 0
+    on_failure: tuple[str, ...] = ()
+    no_pivot: bool = False
+    keyring: str = ""
+    grace_ms: int = 10_000
+
+
+class PodApp(Record):
+    """One app of a pod.
+
+    ``rootfs``: the overlay to mount as its root; None takes config.root.path.
+    ``stdin``, ``stdout``, ``stderr``: host files to read from and append to; "" inherits the supervisor's.
+    ``seccomp``: the compiled filter of config.linux.seccomp.
+    ``fatal``: the pod ends when this app fails.
+    """
+
+    name: str
+    config: Config
+    bundle: str
+    rootfs: OverlayRoot | None = None
+    cgroup: CgroupLayout = CgroupLayout()
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    seccomp: bytes = b""
+    fatal: bool = True

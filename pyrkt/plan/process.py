@@ -1,0 +1,222 @@
+"""The process: terminal, limits, labels, privileges, and the program at the end."""
+
+from __future__ import annotations
+
+from struct import pack
+
+from pyrkt.plan.draft import O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, refuse
+from pyrkt.plan.hooks import agent_text
+from pyrkt.plan.namespaces import denies_groups
+from pyrkt.plan.steps import BEFORE, CHILD, PARENT
+from pyrkt.spec import capabilities, steps
+from pyrkt.spec.runtime import IO_CLASSES, RLIMITS, SCHEDULER_FLAGS, SCHEDULERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrkt.plan.draft import Draft, Subject
+    from pyrkt.plan.place import Place, PodApp
+    from pyrkt.spec.runtime import Process, Seccomp
+
+# include/uapi/linux/seccomp.h
+SECCOMP_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
+}
+_MEMORY_MODES = {  # include/uapi/linux/mempolicy.h
+    "MPOL_DEFAULT": 0,
+    "MPOL_PREFERRED": 1,
+    "MPOL_BIND": 2,
+    "MPOL_INTERLEAVE": 3,
+    "MPOL_LOCAL": 4,
+    "MPOL_PREFERRED_MANY": 5,
+    "MPOL_WEIGHTED_INTERLEAVE": 6,
+}
+_MEMORY_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
+_PERSONALITIES = {"LINUX": 0, "LINUX32": 8}  # include/uapi/linux/personality.h
+
+
+def required(subject: Subject) -> Process:
+    """Return the process; a container that is never started has none, and there is nothing to compile."""
+    process = subject.config.process
+    if process is None:
+        raise refuse("process", "is required to create a container")
+    return process
+
+
+def stdio(draft: Draft, app: PodApp) -> None:
+    """Give an app of a pod the files it reads from and writes to."""
+    opened: dict[str, int] = {}
+    for number, path in enumerate((app.stdin, app.stdout, app.stderr)):
+        if not path:
+            continue
+        if path not in opened:
+            flags = O_WRONLY | O_CREAT | O_APPEND if number else O_RDONLY
+            opened[path] = draft.open(path, flags, "default")
+        draft.add(steps.STDIO, opened[path], number)
+
+
+def terminal(draft: Draft, process: Process, place: Place) -> None:
+    """Make the terminal after the pivot, from the container's own devpts (CVE-2025-52565)."""
+    if not process.terminal:
+        return
+    size = process.console_size
+    rows, columns = (size.height, size.width) if size else (0, 0)
+    for name, value in (("height", rows), ("width", columns)):
+        if value > 0xFFFF:
+            raise refuse(f"process.consoleSize.{name}", f"{value} is more than the kernel's 65535")
+    args = (rows, columns, place.console_socket, process.user.uid)
+    draft.add(steps.TERMINAL, *args, cause="/process/terminal")
+
+
+def limits_from_outside(draft: Draft, subject: Subject, process: Process) -> None:
+    """What root of the host must do for a process in a user namespace: raise hard limits, lower its OOM score."""
+    if not subject.confined:
+        return
+    for place, limit in enumerate(process.rlimits):
+        args = (RLIMITS[limit.type], limit.hard, limit.hard)
+        draft.add(steps.RLIMIT, *args, cause=f"/process/rlimits/{place}", phase=PARENT)
+    if process.oom_score_adj is not None:
+        draft.add(steps.OOM_SCORE, process.oom_score_adj, cause="/process/oomScoreAdj", phase=PARENT)
+
+
+def temper(draft: Draft, subject: Subject, process: Process) -> None:
+    """Scheduling, memory policy, personality, labels and limits: all that needs privileges but no identity."""
+    if process.scheduler:
+        s = process.scheduler
+        flags = sum(SCHEDULER_FLAGS[name] for name in set(s.flags))
+        # struct sched_attr, include/uapi/linux/sched/types.h, its first version
+        attr = pack("<IIQiIQQQ", 48, SCHEDULERS[s.policy], flags, s.nice, s.priority, s.runtime, s.deadline, s.period)
+        draft.add(steps.SCHEDULER, attr, cause="/process/scheduler")
+    if process.io_priority:
+        value = IO_CLASSES[process.io_priority.io_class] << 13 | process.io_priority.priority
+        draft.add(steps.IO_PRIORITY, value, cause="/process/ioPriority")
+    _memory_policy(draft, subject)
+    if subject.linux.personality:
+        draft.add(steps.PERSONALITY, _PERSONALITIES[subject.linux.personality.domain], cause="/linux/personality")
+    _labels(draft, subject, process)
+    if process.oom_score_adj is not None and not (subject.confined and draft.phase == CHILD):
+        draft.add(steps.OOM_SCORE, process.oom_score_adj, cause="/process/oomScoreAdj")
+    for place, limit in enumerate(process.rlimits):
+        draft.add(steps.RLIMIT, RLIMITS[limit.type], limit.soft, limit.hard, cause=f"/process/rlimits/{place}")
+
+
+def _memory_policy(draft: Draft, subject: Subject) -> None:
+    policy = subject.linux.memory_policy
+    if policy is None:
+        return
+    nodes = 0
+    for part in policy.nodes.split(",") if policy.nodes else ():
+        first, _, last = part.partition("-")
+        if not (first.isdigit() and (last or first).isdigit() and int(first) <= int(last or first) < 1024):
+            raise refuse("linux.memoryPolicy.nodes", f"{policy.nodes!r} is no list of nodes", hint="write it as 0-1,3")
+        for node in range(int(first), int(last or first) + 1):
+            nodes |= 1 << node
+    mode = _MEMORY_MODES[policy.mode] | sum(_MEMORY_FLAGS[name] for name in set(policy.flags))
+    size = (nodes.bit_length() + 63) // 64 * 8
+    # The kernel reads one bit less than it is told (mm/mempolicy.c, get_nodes).
+    args = (mode, size * 8 + 1 if size else 0, nodes.to_bytes(size, "little"))
+    draft.add(steps.MEMORY_POLICY, *args, cause="/linux/memoryPolicy")
+
+
+def _labels(draft: Draft, subject: Subject, process: Process) -> None:
+    """Labels that the kernel cannot enforce are an error: a container must not run with less than was asked."""
+    lsm = subject.host.lsm
+    for module, where, label in (
+        ("apparmor", "process.apparmorProfile", process.apparmor_profile),
+        ("selinux", "process.selinuxLabel", process.selinux_label),
+        ("selinux", "linux.mountLabel", subject.linux.mount_label),
+    ):
+        if label and module not in lsm and label != "unconfined":
+            raise refuse(where, f"this kernel does not run {module}", hint="leave it out, or boot with that module")
+    if process.apparmor_profile and "apparmor" in lsm:
+        draft.add(steps.APPARMOR, process.apparmor_profile, cause="/process/apparmorProfile")
+    if process.selinux_label and "selinux" in lsm:
+        draft.add(steps.SELINUX, process.selinux_label, cause="/process/selinuxLabel")
+
+
+class Caps:
+    """The five sets as masks, cut to what can be granted; what was cut is a warning, not an error."""
+
+    def __init__(self, draft: Draft, subject: Subject, process: Process) -> None:
+        host, sets = subject.host, process.capabilities
+        known = (1 << host.last_cap + 1) - 1
+        # A new user namespace comes with a full bounding set of its own.
+        granted = known if "user" in subject.own else known & host.bounding
+        wanted = {
+            name: capabilities.mask(getattr(sets, name)) if sets else 0
+            for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+        }
+        missing = 0
+        for name, mask in wanted.items():
+            missing |= mask & ~granted
+            wanted[name] = mask & granted
+        if missing:
+            names = " ".join(capabilities.names(missing))
+            draft.warnings.append(f"process.capabilities: not granted, since the caller has no {names}")
+        self.bounding, self.permitted = wanted["bounding"], wanted["permitted"]
+        self.effective = wanted["effective"] & self.permitted
+        self.inheritable = wanted["inheritable"] & (self.permitted | self.bounding)
+        self.ambient = wanted["ambient"] & self.permitted & self.inheritable
+        if wanted["effective"] & ~self.permitted:
+            draft.warnings.append("process.capabilities.effective: only what is permitted, too, takes effect")
+        if wanted["ambient"] & ~self.ambient:
+            draft.warnings.append(
+                "process.capabilities.ambient: only what is permitted and inheritable, too, takes effect"
+            )
+
+
+def privileges(draft: Draft, subject: Subject, process: Process, place: Place, seccomp: bytes) -> None:
+    """Give up everything that config.json does not leave, in the one order in which each step still may.
+
+    Without no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before the identity; with it, as late as can be.
+    """
+    caps, user = Caps(draft, subject, process), process.user
+    if not process.no_new_privileges:
+        filter_calls(draft, subject, place, seccomp)
+    draft.add(steps.CAPS_BOUND, caps.bounding, cause="/process/capabilities/bounding")
+    if user.additional_gids and denies_groups(subject):
+        raise refuse(
+            "process.user.additionalGids",
+            "an ordinary user's namespace of one id has no further groups",
+            hint="map more ids, with newuidmap and newgidmap installed",
+        )
+    groups = b"".join([gid.to_bytes(4, "little") for gid in user.additional_gids])
+    draft.add(steps.USER, user.uid, user.gid, groups, cause="/process/user")
+    args = (caps.effective, caps.permitted, caps.inheritable, caps.ambient)
+    draft.add(steps.CAPS, *args, cause="/process/capabilities")
+    if process.no_new_privileges:
+        draft.add(steps.NO_NEW_PRIVS, cause="/process/noNewPrivileges")
+    umask = 0o022 if user.umask is None else user.umask
+    draft.add(steps.UMASK, umask, cause="default" if user.umask is None else "/process/user/umask")
+    draft.add(steps.CHDIR, process.cwd, cause="/process/cwd")
+    draft.add(steps.CLOSE_FDS, 3 + place.preserve_fds)
+    if process.no_new_privileges:
+        filter_calls(draft, subject, place, seccomp)
+
+
+def filter_calls(draft: Draft, subject: Subject, place: Place, program: bytes) -> None:
+    """Load the compiled filter of linux.seccomp; one with an agent hands it the listener."""
+    seccomp = subject.linux.seccomp
+    if seccomp is None:
+        return
+    if not program:
+        raise TypeError("linux.seccomp needs its compiled filter")
+    flags = sum(SECCOMP_FLAGS[name] for name in set(seccomp.flags))
+    if not _asks_agent(seccomp):
+        draft.add(steps.SECCOMP, flags, program, cause="/linux/seccomp")
+        return
+    slot = draft.slot("linux.seccomp.listenerPath")
+    draft.add(steps.CONNECT, slot, seccomp.listener_path, cause="/linux/seccomp/listenerPath", phase=BEFORE)
+    first, second = agent_text(subject, place.id, seccomp.listener_metadata)
+    draft.add(steps.SECCOMP_AGENT, flags, program, slot, first, second.encode(), cause="/linux/seccomp")
+
+
+def _asks_agent(seccomp: Seccomp) -> bool:
+    return any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls)
+
+
+def execute(draft: Draft, process: Process) -> None:
+    """Become the program."""
+    draft.add(steps.EXEC, process.args[0], process.args, process.env, cause="/process/args")
