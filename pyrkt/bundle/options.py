@@ -132,5 +132,3 @@ class RunOptions:
             raise UsageError("--caps-retain and --caps-remove exclude each other")
         if self.userns and not (self.uid_mappings and self.gid_mappings):
             raise UsageError("a user namespace needs id mappings")
-        if unknown := sorted(self.insecure - set(INSECURE)):
-            raise UsageError(f"unknown insecure option {unknown[0]!r}", hint=f"known are {', '.join(INSECURE)}")

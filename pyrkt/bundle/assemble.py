@@ -1,0 +1,169 @@
+"""The last step of both image families: a program, its limits and its volumes become one config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyrkt.base.errors import UsageError
+from pyrkt.bundle import defaults, files, isolators
+from pyrkt.bundle.volumes import OwnVolume, Placed, covers
+from pyrkt.spec.runtime import (
+    Capabilities,
+    Config,
+    Device,
+    Hooks,
+    IdMapping,
+    Linux,
+    Mount,
+    Namespace,
+    Process,
+    Root,
+    User,
+)
+
+if TYPE_CHECKING:
+    from pyrkt.bundle.isolators import Limits, Report
+    from pyrkt.bundle.options import IdRange, RunOptions
+    from pyrkt.bundle.users import Identity
+    from pyrkt.store.rootfs import Rootfs
+
+OCI_VERSION = "1.0.2"
+"""What config.json declares. It uses nothing newer, and crun before 1.9 refuses 1.1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What to run, as the image and the user want it together. ``env`` keeps its order."""
+
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    identity: Identity
+    limits: Limits
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    sysctl: Mapping[str, str] = field(default_factory=dict)
+    hooks: Hooks | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A container ready to be written: its config, and what must lie beside it.
+
+    ``files`` are names below files/, ``volumes`` directories below volumes/; ``reports`` and ``warnings`` are for
+    the user.
+    """
+
+    config: Config
+    files: tuple[str, ...] = ()
+    volumes: tuple[OwnVolume, ...] = ()
+    reports: tuple[Report, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def assemble(
+    program: Program, placed: Placed, options: RunOptions, rootfs: Rootfs, reports: tuple[Report, ...] = ()
+) -> Bundle:
+    """Put one container together.
+
+    Raises: UsageError for ids that its user namespace does not have.
+    """
+    host_network = options.net == "host"
+    names = files.needed(host_network=host_network, rootfs=rootfs, targets=placed.targets)
+    held = isolators.capability_set(program.limits, options)
+    identity = program.identity
+    _check_ids(identity, options)
+    config = Config(
+        oci_version=OCI_VERSION,
+        root=Root(path="rootfs", readonly=options.readonly_rootfs),
+        process=Process(
+            terminal=options.interactive,
+            user=User(uid=identity.uid, gid=identity.gid, additional_gids=identity.groups),
+            args=program.args,
+            env=tuple(f"{name}={value}" for name, value in program.env.items()),
+            cwd=program.cwd,
+            # Nothing inheritable and nothing ambient: what an ordinary user's program could pass on, it gets from
+            # its file only (CVE-2022-29162 and its four siblings were containers that had more).
+            capabilities=Capabilities(bounding=held, effective=held, permitted=held),
+            no_new_privileges=program.limits.no_new_privileges,
+            apparmor_profile=program.limits.apparmor_profile,
+            selinux_label=program.limits.selinux_label,
+            oom_score_adj=program.limits.oom_score_adj,
+        ),
+        hostname=hostname(options),
+        mounts=(*_system_mounts(options, placed), *placed.mounts, *files.mounts(names)),
+        hooks=program.hooks,
+        annotations=dict(program.annotations),
+        linux=_linux(program, options, held),
+    )
+    return Bundle(config=config, files=names, volumes=placed.own, reports=reports, warnings=placed.warnings)
+
+
+def hostname(options: RunOptions) -> str:
+    """Return the host name of the container: as asked, else after the pod, else after the app."""
+    if options.hostname:
+        return options.hostname
+    return f"pyrkt-{options.pod_uuid}" if options.pod_uuid else options.name or "pyrkt"
+
+
+def _linux(program: Program, options: RunOptions, held: tuple[str, ...]) -> Linux:
+    open_paths = "paths" in options.insecure
+    kinds = [kind for kind in defaults.NAMESPACES if kind != "network" or options.net != "host"]
+    if options.userns:
+        kinds.append("user")
+    return Linux(
+        uid_mappings=_mappings(options.uid_mappings) if options.userns else (),
+        gid_mappings=_mappings(options.gid_mappings) if options.userns else (),
+        sysctl=dict(program.sysctl),
+        resources=isolators.resources(program.limits, options),
+        cgroups_path=options.cgroups_path,
+        namespaces=tuple(Namespace(type=kind) for kind in kinds),
+        devices=tuple(
+            Device(
+                type=each.kind,
+                path=each.path,
+                major=each.major,
+                minor=each.minor,
+                file_mode=each.mode,
+                uid=each.uid,
+                gid=each.gid,
+            )
+            for each in options.devices
+        ),
+        seccomp=isolators.filter_of(program.limits, options, held),
+        masked_paths=() if open_paths else defaults.MASKED_PATHS,
+        readonly_paths=() if open_paths else defaults.READONLY_PATHS,
+    )
+
+
+def _mappings(ranges: tuple[IdRange, ...]) -> tuple[IdMapping, ...]:
+    return tuple(IdMapping(container_id=each.container, host_id=each.host, size=each.size) for each in ranges)
+
+
+def _maps(ranges: tuple[IdRange, ...], number: int) -> bool:
+    return any(each.container <= number < each.container + each.size for each in ranges)
+
+
+def _check_ids(identity: Identity, options: RunOptions) -> None:
+    if not options.userns:
+        return
+    for what, ranges, numbers in (
+        ("user", options.uid_mappings, (identity.uid,)),
+        ("group", options.gid_mappings, (identity.gid, *identity.groups)),
+    ):
+        for number in numbers:
+            if not _maps(ranges, number):
+                raise UsageError(
+                    f"the user namespace has no {what} {number}", hint="map more ids, or run as another user"
+                )
+
+
+def _system_mounts(options: RunOptions, placed: Placed) -> tuple[Mount, ...]:
+    """Return the default mounts but those that a volume of the user's takes the place of."""
+    standard = defaults.mounts(
+        host_network=options.net == "host",
+        userns=options.userns,
+        tty_group=not options.userns or _maps(options.gid_mappings, 5),
+    )
+    return tuple(mount for mount in standard if not covers(placed.targets, mount.destination))
