@@ -326,7 +326,7 @@ class Client:
         if isinstance(error, Unavailable):
             return type(error)(f"{origin}: {error.message}", hint=error.hint)
         if isinstance(error, socket.gaierror | ConnectionRefusedError):
-            return Unavailable(f"{origin}: {_reason(error)}")
+            return NobodyThere(f"{origin}: {_reason(error)}")
         if isinstance(error, OSError):
             return Interrupted(f"{origin}: {_reason(error)}")
         if isinstance(error, http.client.HTTPException | ValueError):
@@ -361,6 +361,10 @@ class _Tries:
             raise type(error)(f"{error.message} ({self._count} tries)", hint=error.hint) from None
         own = limits.pause * 2 ** (self._count - 1)
         self._client.pause(self._who, error.message, own if wait is None else wait)
+
+
+class NobodyThere(Unavailable):
+    """The host has no such name, or nothing listens at its port."""
 
 
 class NotTLS(Unavailable):

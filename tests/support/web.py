@@ -79,8 +79,8 @@ class Web:
                 if context is not None:
                     sock.settimeout(10)
                     sock = context.wrap_socket(sock, server_side=True)
-                super().finish_request(sock, client_address)
-                sock.close()
+                with sock:
+                    super().finish_request(sock, client_address)
 
             def handle_error(self, request: object, client_address: object) -> None:
                 """Clients that give up are what the tests are about."""
