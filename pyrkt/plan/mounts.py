@@ -155,7 +155,7 @@ class Mounts:
             self.freeze.append((target, cause))
 
     def _cgroup_mount(self, point: str, target: str, chosen: Options, cause: str) -> None:
-        """One hierarchy: a fresh mount shows the part of the cgroup namespace; without one, the own directory is bound."""
+        """One hierarchy: a fresh mount shows the namespace's part; without one the own directory is bound."""
         host = self.subject.host
         mount, words, own = next((row for row in host.cgroup_mounts if row[0] == point or not point), ("", "", ""))
         if not mount:

@@ -1,0 +1,168 @@
+"""linux.seccomp as a BPF program, by libseccomp (libseccomp.so.2, version 2.5): the only user of its C API.
+
+The library is opened at the first filter, not at import: a caller that keeps compiled filters by key() never pays.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EEXIST, EINVAL, EPERM
+from struct import Struct
+
+from pyrkt.base import fastjson
+from pyrkt.base.errors import InvalidSpec, KernelError, PyrktError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ctypes import CDLL
+    from typing import Any
+
+    from pyrkt.spec.runtime import Seccomp, Syscall
+
+# include/seccomp.h of libseccomp; the values are those of the kernel's SECCOMP_RET_*.
+_ACTIONS = {
+    "SCMP_ACT_KILL": 0,
+    "SCMP_ACT_KILL_THREAD": 0,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
+    "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
+}
+_OPERATORS = {
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}
+_ATTR_OPTIMIZE, _BINARY_TREE = 8, 2
+# What the library may use is told to it: asking the kernel would make the filter depend on where it is compiled.
+_API_LEVEL = 5
+_UNKNOWN = -1
+_ARG_CMP = Struct("=IiQQ")
+_FORMAT = 1  # raise it when compile_filter() makes something else of the same profile
+
+_opened: list[CDLL] = []
+
+
+def key(seccomp: Seccomp) -> str:
+    """Return the name, 64 hex digits, under which the compiled filter of ``seccomp`` can be kept on this machine."""
+    from _blake2 import blake2b  # noqa: PLC0415 - built in; hashlib would load OpenSSL
+
+    text = f"{_FORMAT} {os.uname().machine} {fastjson.dumps(seccomp.dump(), sort=True)}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
+
+
+def action_value(action: str, errno_: int | None) -> int:
+    """Return what a filter returns for ``action``: SECCOMP_RET_* with its data, EPERM where none is given."""
+    value = _ACTIONS[action]
+    if action in {"SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"}:
+        value |= EPERM if errno_ is None else errno_
+    return value
+
+
+def _library() -> CDLL:
+    if not _opened:
+        import ctypes  # noqa: PLC0415 - 2.5 ms that a cached filter need not pay
+
+        try:
+            library = ctypes.CDLL("libseccomp.so.2")
+        except OSError as error:
+            raise PyrktError(
+                f"libseccomp.so.2 cannot be loaded: {error}", hint="install libseccomp2, or run without seccomp"
+            ) from error
+        pointer, u32 = ctypes.c_void_p, ctypes.c_uint32
+        library.seccomp_init.restype, library.seccomp_init.argtypes = pointer, [u32]
+        library.seccomp_release.restype, library.seccomp_release.argtypes = None, [pointer]
+        library.seccomp_attr_set.argtypes = [pointer, ctypes.c_int, u32]
+        library.seccomp_arch_resolve_name.restype = u32
+        library.seccomp_arch_exist.argtypes = library.seccomp_arch_add.argtypes = [pointer, u32]
+        library.seccomp_rule_add_array.argtypes = [pointer, u32, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]
+        library.seccomp_export_bpf.argtypes = [pointer, ctypes.c_int]
+        library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
+        library.seccomp_api_set(_API_LEVEL)
+        _opened.append(library)
+    return _opened[0]
+
+
+def compile_filter(seccomp: Seccomp) -> bytes:
+    """Return the filter as struct sock_filter[], for seccomp(2).
+
+    System calls that libseccomp does not know are left out, as runc leaves them out: profiles name calls of many
+    kernels and architectures.
+    Raises: InvalidSpec for an architecture or rule that libseccomp refuses; PyrktError where it is not installed.
+    """
+    library = _library()
+    default = action_value(seccomp.default_action, seccomp.default_errno_ret)
+    context = library.seccomp_init(default)
+    if not context:
+        raise KernelError("seccomp_init", EINVAL, seccomp.default_action)
+    try:
+        library.seccomp_attr_set(context, _ATTR_OPTIMIZE, _BINARY_TREE)
+        for place, name in enumerate(seccomp.architectures):
+            _add_architecture(library, context, name, place)
+        for place, rule in enumerate(seccomp.syscalls):
+            _add_rule(library, context, default, (place, rule))
+        return _export(library, context)
+    finally:
+        library.seccomp_release(context)
+
+
+def _refuse(where: str, problem: str) -> InvalidSpec:
+    return InvalidSpec(problem, document="config.json", where=f"linux.seccomp.{where}")
+
+
+def _add_architecture(library: CDLL, context: Any, name: str, place: int) -> None:
+    token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
+    if token == 0:
+        raise _refuse(f"architectures[{place}]", f"libseccomp here does not know {name}")
+    if library.seccomp_arch_exist(context, token) == 0:
+        return
+    if (result := library.seccomp_arch_add(context, token)) < 0:
+        raise _refuse(f"architectures[{place}]", f"libseccomp refuses {name}: {os.strerror(-result)}")
+
+
+def _add_rule(library: CDLL, context: Any, default: int, what: tuple[int, Syscall]) -> None:
+    place, rule = what
+    action = action_value(rule.action, rule.errno_ret)
+    if action == default:
+        return  # says nothing new, and libseccomp refuses it
+    conditions = _conditions(rule)
+    for name in rule.names:
+        number = library.seccomp_syscall_resolve_name(name.encode())
+        if number == _UNKNOWN:
+            continue
+        for count, array in conditions:
+            result = library.seccomp_rule_add_array(context, action, number, count, array)
+            if result < 0 and result != -EEXIST:
+                raise _refuse(f"syscalls[{place}]", f"libseccomp refuses the rule for {name}: {os.strerror(-result)}")
+
+
+def _conditions(rule: Syscall) -> list[tuple[int, bytes | None]]:
+    """Return the rule's conditions as arrays for the library; each array holds if all of it holds.
+
+    Two conditions on one argument become two rules, either of which suffices: libseccomp cannot join them, and
+    profiles are written for runc, which reads them so.
+    """
+    if not rule.args:
+        return [(0, None)]
+    # struct scmp_arg_cmp: argument, operator, first and second number; for MASKED_EQ the mask comes first.
+    packed = [_ARG_CMP.pack(arg.index, _OPERATORS[arg.op], arg.value, arg.value_two) for arg in rule.args]
+    if len({arg.index for arg in rule.args}) < len(rule.args):
+        return [(1, value) for value in packed]
+    return [(len(packed), b"".join(packed))]
+
+
+def _export(library: CDLL, context: Any) -> bytes:
+    memory = os.memfd_create("pyrkt-seccomp", os.MFD_CLOEXEC)
+    try:
+        if (result := library.seccomp_export_bpf(context, memory)) < 0:
+            raise KernelError("seccomp_export_bpf", -result)
+        return os.pread(memory, os.fstat(memory).st_size, 0)
+    finally:
+        os.close(memory)
