@@ -31,11 +31,9 @@ class _Refused(Exception):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _Refused(f"duplicate key {key[:80]!r}")
-            seen.add(key)
+        keys = sorted(key for key, _ in pairs)
+        twice = next(key for key, other in zip(keys, keys[1:], strict=False) if key == other)  # noqa: RUF007 - import
+        raise _Refused(f"duplicate key {twice[:80]!r}")
     return value
 
 
