@@ -1,0 +1,328 @@
+"""A container as the runtime remembers it: a directory below the state root, written before anything else is done.
+
+    ROOT/ID/state.json   what there is to undo and to show; written first, removed last
+    ROOT/ID/config.json  the bundle's configuration as it was at create: later edits have no effect (runtime-spec)
+    ROOT/ID/pid          "PID START-TIME" of the first process, written by stage1
+    ROOT/ID/exec.fifo    there as long as the container waits to be started
+
+A kill at any moment leaves either no state.json, and then nothing was done yet, or one that names everything that may
+have been made. The directory itself is the lock: whoever changes the container holds flock(2) on it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from errno import EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY
+from stat import S_IMODE, S_ISREG
+
+from pyrkt.base import fastjson
+from pyrkt.base.errors import CannotCreate, InvalidSpec, NoPermission, NotFound, UsageError
+from pyrkt.base.reader import Reader
+from pyrkt.base.record import Record
+from pyrkt.kernel import process
+from pyrkt.spec.layout import CgroupLayout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 1
+CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+_FILES = ("exec.fifo", "pid", "config.json", "state.json")
+"""What may lie in a container's directory, in the order of removal."""
+_MAX_STATE = 1 << 20
+
+
+def check_id(text: str) -> str:
+    """Return ``text`` if it may name a container: ASCII letters, digits, ``_+-.``, as with runc."""
+    if not text or not _LETTERS.issuperset(text) or text in (".", "..") or len(text) > 255:
+        raise UsageError("invalid container ID format", hint="ASCII letters, digits, '_', '+', '-' and '.'")
+    return text
+
+
+class Container(Record):
+    """What state.json says. ``created`` is RFC 3339; ``hooks`` names the kinds that Python is still to run."""
+
+    directory: str
+    id: str
+    bundle: str
+    rootfs: str
+    oci_version: str
+    created: str
+    annotations: dict[str, str]
+    cgroup: CgroupLayout
+    own_pids: bool = True
+    hooks: tuple[str, ...] = ()
+
+    @property
+    def cgroups(self) -> tuple[str, ...]:
+        """The container's cgroup directories, of every hierarchy."""
+        return self.cgroup.remove
+
+    def path(self, name: str) -> str:
+        """Return the path of the file ``name`` in the container's directory."""
+        return f"{self.directory}/{name}"
+
+
+class Status(Record):
+    """What a container is doing: ``name`` as the specification calls it, ``pid`` of its first process or 0."""
+
+    name: str
+    pid: int = 0
+
+
+def now() -> str:
+    """Return the time, RFC 3339 with nanoseconds, as Go writes it."""
+    nanoseconds = time.time_ns()
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9))
+    fraction = f"{nanoseconds % 10**9:09d}".rstrip("0")
+    return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+
+
+# --- the state root ---
+
+
+def make_root(root: str) -> None:
+    """Make the state root, 0700, if it is missing; refuse one in which others could plant containers."""
+    try:
+        os.mkdir(root, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        os.makedirs(root, 0o700)
+    info = os.stat(root)
+    owners = {info.st_uid, os.lstat(root).st_uid}  # of the directory, and of a link in its place
+    if not owners <= {os.geteuid(), 0} or S_IMODE(info.st_mode) & 0o022:
+        raise NoPermission(
+            f"{root}: others may write there", hint="chown it to you and chmod it to 0700, or use --root"
+        )
+
+
+def claim(root: str, name: str) -> str:
+    """Make the directory of a new container and return it; of two who try, one gets it."""
+    make_root(root)
+    directory = f"{root}/{check_id(name)}"
+    try:
+        os.mkdir(directory, 0o700)
+    except OSError as error:
+        if error.errno != EEXIST:
+            raise
+        if not _is_left_over(directory):
+            raise CannotCreate("container with given ID already exists", hint=f"delete {name!r} first") from None
+    return directory
+
+
+def _is_left_over(directory: str) -> bool:
+    """Tell whether a killed create left this directory before it had done anything, and nobody works in it."""
+    from pyrkt.kernel import lock  # noqa: PLC0415 - fcntl, for the rare case
+
+    return not os.path.lexists(f"{directory}/state.json") and not lock.is_held(directory)
+
+
+def names(root: str) -> list[str]:
+    """Return the ids below ``root``, sorted."""
+    try:
+        with os.scandir(root) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and _LETTERS.issuperset(e.name))
+    except FileNotFoundError:
+        return []
+
+
+# --- one container ---
+
+
+def save(container: Container, config: bytes) -> None:
+    """Write the container's state: what is about to be made, before it is.
+
+    Neither file is fsynced (a reboot voids them) nor renamed into place: one that is cut short says that nothing was
+    done yet, for the caller goes on only after this returned.
+    """
+    _write_new(container.path("config.json"), config)
+    layout = container.cgroup
+    document = {
+        "format": FORMAT,
+        "ociVersion": container.oci_version,
+        "id": container.id,
+        "bundle": container.bundle,
+        "rootfs": container.rootfs,
+        "created": container.created,
+        "annotations": container.annotations,
+        "cgroups": {"enter": layout.enter, "remove": layout.remove, "into": layout.clone_into, "kill": layout.kill},
+        "ownPids": container.own_pids,
+        "hooks": container.hooks,
+    }
+    _write_new(container.path("state.json"), fastjson.dumps(document).encode())
+
+
+def _write_new(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: str, limit: int = _MAX_STATE) -> bytes:
+    """Return the content of the regular file ``path``, which a stranger may have made.
+
+    Raises: FileNotFoundError; InvalidSpec for what is no regular file or longer than ``limit`` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        info = os.fstat(descriptor)
+        if not S_ISREG(info.st_mode) or info.st_size > limit:
+            raise InvalidSpec("is no regular file of a sensible size", document=path)
+        chunks = []
+        while chunk := os.read(descriptor, 1 << 16):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
+
+
+def load(root: str, name: str) -> Container:
+    """Return the container ``name``.
+
+    Raises: NotFound, in the words that engines look for; InvalidSpec if its state is damaged.
+    """
+    check_id(name)
+    try:
+        data = read_file(f"{root}/{name}/state.json")
+    except OSError as error:
+        if error.errno not in (ENOENT, ENOTDIR, ENAMETOOLONG):
+            raise
+        raise NotFound("container does not exist") from None
+    return _parse(data, f"{root}/{name}")
+
+
+def _parse(data: bytes, directory: str) -> Container:
+    path = f"{directory}/state.json"
+    try:
+        r = Reader(fastjson.loads(data, path), path)
+        if r["format"].integer(0, 1 << 30) != FORMAT:
+            raise r["format"].fail("was written by another version of pyrkt-oci", hint="use that version for it")
+        cgroups = r["cgroups"]
+        return Container(
+            directory=directory,
+            id=r["id"].text(),
+            bundle=r["bundle"].text(),
+            rootfs=r["rootfs"].text(),
+            oci_version=r["ociVersion"].text(),
+            created=r["created"].text(),
+            annotations=r["annotations"].text_map(),
+            cgroup=CgroupLayout(
+                enter=cgroups["enter"].texts(),
+                remove=cgroups["remove"].texts(),
+                clone_into=cgroups["into"].text(),
+                kill=cgroups["kill"].texts(),
+            ),
+            own_pids=r["ownPids"].boolean(),
+            hooks=r["hooks"].texts(),
+        )
+    except InvalidSpec as error:
+        error.hint = error.hint or "delete --force removes what is left of the container"
+        raise
+
+
+def forget(directory: str) -> None:
+    """Remove the container's directory; its state.json goes last, so that a kill in between forgets nothing."""
+    for name in _FILES:
+        try:
+            os.unlink(f"{directory}/{name}")
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            return
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (ENOTEMPTY, EEXIST):
+            raise
+        _remove_strangers(directory)
+
+
+def _remove_strangers(directory: str) -> None:
+    """Remove a directory with files that this version does not know: temporary ones of a killed writer."""
+    with os.scandir(directory) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                raise CannotCreate(f"{entry.path}: is in the way of removing the container", hint="remove it by hand")
+            os.unlink(entry.path)
+    os.rmdir(directory)
+
+
+# --- what it is doing ---
+
+
+def recorded_pid(directory: str) -> tuple[int, int]:
+    """Return (pid, start time) of the first process as stage1 recorded them; (0, 0) if it did not."""
+    try:
+        words = read_file(f"{directory}/pid", 64).split()
+    except FileNotFoundError:
+        return 0, 0
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        return 0, 0
+    return int(words[0]), int(words[1])
+
+
+def living_pid(directory: str) -> int:
+    """Return the pid of the container's first process, 0 if it has ended, even if the number is used again."""
+    pid, started = recorded_pid(directory)
+    return pid if pid and process.start_time(pid) == started else 0
+
+
+def status(container: Container) -> Status:
+    """Return what the container is doing now."""
+    pid = living_pid(container.directory)
+    if not pid:
+        return Status(name=_without_process(container))
+    if os.path.lexists(container.path("exec.fifo")):
+        return Status(name=CREATED, pid=pid)
+    from pyrkt.cgroup import freeze  # noqa: PLC0415 - only who asks pays
+
+    return Status(name=PAUSED if freeze.is_frozen(container.cgroups) else RUNNING, pid=pid)
+
+
+def _without_process(container: Container) -> str:
+    if recorded_pid(container.directory)[0]:
+        return STOPPED
+    from pyrkt.kernel import lock  # noqa: PLC0415 - fcntl, for the rare case
+
+    return CREATING if lock.is_held(container.directory) else STOPPED
+
+
+def open_process(container: Container) -> int:
+    """Return a pidfd of the container's first process. Raises NotFound if it has ended.
+
+    The number is looked up twice: what the pidfd holds had the recorded start time while it was held.
+    """
+    pid = living_pid(container.directory)
+    if pid:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pass
+        else:
+            if living_pid(container.directory) == pid:
+                return descriptor
+            os.close(descriptor)
+    raise NotFound("container not running")
+
+
+def state_document(container: Container, current: Status) -> dict[str, Any]:
+    """Return the state of runtime-spec 1.3, "State", which hooks read too; an ended process has no pid."""
+    document: dict[str, Any] = {
+        "ociVersion": container.oci_version,
+        "id": container.id,
+        "status": current.name,
+        "pid": current.pid,
+        "bundle": container.bundle,
+    }
+    if container.annotations:
+        document["annotations"] = container.annotations
+    return document

@@ -1,0 +1,159 @@
+"""``pyrkt-oci``: finds the verb, reads the flags, tells how it ended."""
+
+from __future__ import annotations
+
+import os
+
+from pyrkt import __version__
+from pyrkt.base.errors import KernelError, PyrktError, UsageError
+from pyrkt.base.record import Record
+from pyrkt.runtime import options
+from pyrkt.runtime.options import SWITCH, TEXT, HelpWanted, Verb, flag
+from pyrkt.runtime.report import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+PROGRAM = "pyrkt-oci"
+VERBS = (
+    ("create", "create a container from a bundle; it waits to be started"),
+    ("delete", "remove what a container holds"),
+    ("exec", "run another process in a running container"),
+    ("features", "show what this runtime knows, as JSON"),
+    ("kill", "send a signal to a container's first process"),
+    ("list", "list the containers"),
+    ("pause", "stop every process of a container for a while"),
+    ("ps", "show the processes of a container"),
+    ("resume", "let a paused container go on"),
+    ("run", "create a container and start it"),
+    ("spec", "write a config.json to start from"),
+    ("start", "start the process of a created container"),
+    ("state", "show the state of a container, as JSON"),
+)
+_HIDDEN = ("failed",)
+FLAGS = (
+    flag("debug", SWITCH, "log each step before it is done"),
+    flag("log", TEXT, "append messages to this file, and errors to standard error too"),
+    flag("log-format", TEXT, "text or json", "text"),
+    flag("root", TEXT, "directory of the containers' states (on a tmpfs; private to the caller)"),
+    flag("criu", TEXT, "accepted for compatibility"),
+    flag("systemd-cgroup", SWITCH, "let systemd manage the cgroups"),
+    flag("rootless", TEXT, "true, false or auto: do without what only root may do", "auto"),
+    flag("version v", SWITCH, "print the version"),
+)
+
+
+class Settings(Record):
+    """The global options: ``root`` of the states, ``log``, ``rootless``, and ``words`` that would give them again."""
+
+    root: str
+    log: Log
+    rootless: bool
+    words: tuple[str, ...] = ()
+
+
+def default_root() -> str:
+    """Return where states are kept: /run/pyrkt-oci, or below XDG_RUNTIME_DIR for an ordinary user."""
+    # conmon passes XDG_RUNTIME_DIR as an empty string; HOME may be missing altogether.
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR") or ""
+    if os.geteuid() == 0:
+        return "/run/pyrkt-oci"
+    return f"{runtime_dir}/pyrkt-oci" if runtime_dir else f"/tmp/pyrkt-oci-{os.geteuid()}"
+
+
+def version() -> str:
+    """Return what ``--version`` prints: dockerd reads its lines."""
+    from pyrkt.spec.runtime import SPEC_VERSION  # noqa: PLC0415 - the records of config.json, for this one constant
+
+    return f"{PROGRAM} version {__version__}\ncommit: {__version__}\nspec: {SPEC_VERSION}"
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    log = Log(path=values["log"], form=values["log-format"], debug=values["debug"])
+    if log.form not in {"text", "json"}:
+        raise UsageError(f"invalid log-format: {log.form}")
+    if values["rootless"] not in {"auto", "true", "false"}:
+        raise UsageError(f'invalid value "{values["rootless"]}" for flag -rootless', hint="true, false or auto")
+    if values["systemd-cgroup"]:
+        raise UsageError(
+            "systemd cgroup flag passed, but systemd support for managing cgroups is not available",
+            hint="leave --systemd-cgroup out: cgroups are made directly",
+        )
+    root = os.path.abspath(values["root"] or default_root())
+    words = ["--root", root, "--log-format", log.form, "--rootless", values["rootless"]]
+    if log.path:
+        words += ["--log", os.path.abspath(log.path)]
+    if log.debug:
+        words.append("--debug")
+    rootless = os.geteuid() != 0 if values["rootless"] == "auto" else values["rootless"] == "true"
+    return Settings(root=root, log=log, rootless=rootless, words=tuple(words))
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line (without the program's name); return the exit code."""
+    log = Log()
+    try:
+        values, rest = options.parse(FLAGS, words, ordered=True)
+        if values["version"]:
+            options.say(version() + "\n")
+            return 0
+        settings = _settings(values)
+    except HelpWanted:
+        return _help()
+    except PyrktError as error:
+        if error.message.startswith("flag "):
+            options.say(f"Incorrect Usage. {error.message}\n\n")
+            _help()
+        log.error(error)
+        return 1
+    if not rest or rest[0] in {"help", "h"}:
+        return _help()
+    name, *arguments = rest
+    if name not in _HIDDEN and not any(name == known for known, _ in VERBS):
+        settings.log.error(UsageError(f"No help topic for '{name}'"))
+        return 3
+    return _run(name, arguments, settings)
+
+
+def _help() -> int:
+    options.say(options.help_of_all(VERBS, FLAGS, PROGRAM, version().replace("\n", "\n   ")))
+    return 0
+
+
+def _run(name: str, words: Sequence[str], settings: Settings) -> int:
+    # The builtin, since importlib's front costs more than some verbs.
+    module = __import__(f"pyrkt.runtime.{name}", fromlist=["VERB", "main"])
+    verb: Verb = module.VERB
+    act: Callable[[Settings, dict[str, Any], list[str]], int] = module.main
+    try:
+        values, arguments = options.parse(verb.flags, words, ordered=verb.ordered)
+        options.check_count(verb, arguments, PROGRAM)
+    except HelpWanted:
+        options.say(options.help_of(verb, PROGRAM))
+        return 0
+    except UsageError as error:
+        colon = ": " + error.message if error.message.startswith(("flag ", "invalid ")) else "."
+        options.say(f"Incorrect Usage{colon}\n\n{options.help_of(verb, PROGRAM)}")
+        settings.log.error(error)
+        return 1
+    prefix, failure = getattr(module, "FAILURE", ("", 1))
+    try:
+        return act(settings, values, arguments)
+    except PyrktError as error:
+        settings.log.error(error, prefix)
+    except OSError as error:
+        settings.log.error(_as_ours(error), prefix)
+    except MemoryError:
+        settings.log.error(PyrktError("out of memory"), prefix)
+    return int(failure)
+
+
+def _as_ours(error: OSError) -> PyrktError:
+    """Return a failed call of the standard library as one line: what, where, why."""
+    if error.errno is None:
+        return PyrktError(str(error))
+    named = KernelError("", error.errno)
+    where = f"{error.filename}: " if error.filename else ""
+    return PyrktError(f"{where}{named.strerror}")
