@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from os import PathLike, fspath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pysequoia
 from pysequoia.packet import HashAlgorithm, PacketPile, SignatureType
@@ -25,6 +25,7 @@ from pyrkt.trust.packets import Malformed, Packet, Tag
 
 if TYPE_CHECKING:
     from pysequoia import Cert, Sig
+    from pysequoia.packet import Packet as LibraryPacket
 
 MAX_SIGNATURE = 1 << 20
 MAX_SIGNATURES = 64
@@ -109,6 +110,8 @@ def certificates(key: bytes) -> list[Cert]:
     try:
         found = _public_packets(key)
         certs = list(pysequoia.Cert.split_bytes(found)) if found else []
+        for cert in certs:
+            bytes(cert)  # some that the library can read it cannot write, and they are looked into by their packets
     except Malformed as error:
         raise UsageError(f"not an OpenPGP public key: {error.message}") from None
     except RuntimeError as error:
@@ -151,12 +154,14 @@ def describe(key: bytes) -> list[str]:
     lines += [f"user id: {name}" for name in _names(cert)] or ["user id: none"]
     pile = PacketPile.from_bytes(bytes(cert))
     primary = next(iter(pile))
-    created = primary.key_created.date() if primary.key_created else "unknown"
+    made = _asked(primary, "key_created")
+    created = made.date() if made else "at an unknown time"
     try:
         ends = cert.expiration
     except RuntimeError:
         ends = None
-    lines.append(f"key: {_algorithm(primary.key_algorithm)}, created {created}, {_until(ends)}")
+    algorithm = _word(_asked(primary, "key_algorithm") or "of an unknown algorithm")
+    lines.append(f"key: {algorithm}, created {created}, {_until(ends)}")
     for part in _subkeys(pile):
         lines.append(f"subkey: {spaced(part.fingerprint)}, {'revoked' if part.revoked else _until(part.expires)}")
     if problem := state(cert):
@@ -174,7 +179,7 @@ def first_line(error: BaseException) -> str:
     return printable(str(error).partition("\n")[0].strip()) or type(error).__name__
 
 
-def _algorithm(value: object) -> str:
+def _word(value: object) -> str:
     return str(value).rpartition(".")[2]
 
 
@@ -209,21 +214,28 @@ def _subkeys(pile: PacketPile) -> list[_Part]:
     found: list[_Part] = []
     key, newest, expires, revoked = None, None, None, False
     for packet in [*pile, None]:
-        if packet is None or packet.tag in (PileTag.PublicKey, PileTag.PublicSubkey, PileTag.UserID):
+        tag = _asked(packet, "tag") if packet else None
+        if packet is None or tag in (PileTag.PublicKey, PileTag.PublicSubkey, PileTag.UserID):
             if key is not None:
-                found.append(
-                    _Part(fingerprint=key.fingerprint or "", key_id=key.key_id or "", expires=expires, revoked=revoked)
-                )
-            is_subkey = packet is not None and packet.tag == PileTag.PublicSubkey
-            key, newest, expires, revoked = packet if is_subkey else None, None, None, False
-        elif key is not None and packet.signature_type == SignatureType.SubkeyRevocation:
+                names = {name: _asked(key, name) or "" for name in ("fingerprint", "key_id")}
+                found.append(_Part(**names, expires=expires, revoked=revoked))
+            key, newest, expires, revoked = packet if tag == PileTag.PublicSubkey else None, None, None, False
+        elif key is not None and _asked(packet, "signature_type") == SignatureType.SubkeyRevocation:
             revoked = True
-        elif key is not None and packet.signature_type == SignatureType.SubkeyBinding:
+        elif key is not None and _asked(packet, "signature_type") == SignatureType.SubkeyBinding:
             created = packet.signature_created
             if created and key.key_created and (newest is None or created >= newest):
                 term = packet.key_validity_period
                 newest, expires = created, key.key_created + term if term else None
     return found
+
+
+def _asked(packet: LibraryPacket, question: str) -> Any:
+    """Return the attribute ``question`` of a packet; None where the library has no name for the answer."""
+    try:
+        return getattr(packet, question)
+    except RuntimeError:
+        return None
 
 
 def _detached(signature: bytes, document: str) -> list[Packet]:
@@ -293,12 +305,12 @@ def _judge(data: Data, found: list[Packet], keys: list[_Key], document: str) -> 
     for packet in found:
         try:
             signature = pysequoia.Sig.from_bytes(bytes(packet))
-        except RuntimeError as error:
+            names = tuple(name.lower() for name in (signature.issuer_fingerprint, signature.issuer_key_id) if name)
+            key = next((key for key in keys if key.part(names)), None)
+            reason = _unfit(signature, key, names)
+        except RuntimeError as error:  # also of a type or algorithm that the library has no name for
             reasons.append(f"not readable: {first_line(error)}")
             continue
-        names = tuple(name.lower() for name in (signature.issuer_fingerprint, signature.issuer_key_id) if name)
-        key = next((key for key in keys if key.part(names)), None)
-        reason = _unfit(signature, key, names)
         if not reason and key:
             tries += 1
             if tries > MAX_TRIES:
@@ -344,7 +356,7 @@ def _unfit_itself(signature: Sig) -> str:
         if signature.hash_algorithm == weak:
             return f"made with {name}, which no longer proves anything"
     if signature.signature_type != SignatureType.Binary:
-        return f"of type {_algorithm(signature.signature_type)}, not over a binary document"
+        return f"of type {_word(signature.signature_type)}, not over a binary document"
     if signature.created is None:
         return "without a date"
     if signature.created > now + _CLOCKS_DIFFER:

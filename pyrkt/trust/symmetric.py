@@ -176,7 +176,10 @@ def _damage(problem: str, document: str, limit: int) -> PyrktError:
         return CannotCreate(f"{document}: no space left for what it decrypts to")
     if "manipulated" in problem:
         return ImageRefused(f"{document}: the encrypted image was changed: its integrity check fails")
-    return ImageRefused(f"{document}: cannot be decrypted: {printable(problem)}")
+    hint = ""
+    if "Malformed Message" in problem:  # what the library says of compressions it was built without
+        hint = "if bzip2 compressed it inside the encryption: gpg --compress-algo=none, the image is compressed already"
+    return ImageRefused(f"{document}: cannot be decrypted: {printable(problem)}", hint=hint)
 
 
 def _run_opener(path: Path, output: Path, limit: int, passphrase: bytes) -> str:
