@@ -122,13 +122,18 @@ def _data_cipher(tag: int, body: bytes, found: list[Packet], public: int) -> str
             "encrypted without integrity protection: anybody could have changed it",
             hint="encrypt it again with gpg --symmetric --cipher-algo AES256",
         )
+    if tag == Tag.AED:
+        raise ImageRefused(
+            "encrypted in LibrePGP's OCB form (gpg 2.3 and later), which pyrkt does not open yet",
+            hint="encrypt it in the standard form: gpg --rfc4880 --symmetric --cipher-algo AES256",
+        )
     if not found:
         keys = "s" if public > 1 else ""
         raise NotTrusted(f"encrypted for {public} OpenPGP public key{keys}; an appc image is encrypted by passphrase")
     named = [
         packet.body[1] for packet in found if len(packet.body) > 1 and packet.body[0] == 4 and not _wrapped(packet)
     ]
-    if tag == Tag.AED or body[:1] == b"\x02":  # with AEAD the data packet says it
+    if body[:1] == b"\x02":  # with AEAD (RFC 9580) the data packet says it
         named += list(body[1:2])
     for algorithm in named:
         if algorithm not in _AES:

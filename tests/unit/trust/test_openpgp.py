@@ -28,8 +28,8 @@ CHANGES = st.lists(
 def changed(data: bytes, changes: Changes) -> bytes:
     """Return ``data`` with some bytes set, deleted or inserted."""
     mutable = bytearray(data)
-    for at, value, how in changes:
-        at %= len(mutable)
+    for place, value, how in changes:
+        at = place % len(mutable)
         if how == "set":
             mutable[at] = value
         elif how == "insert":
