@@ -1,0 +1,325 @@
+"""From the words of a command line to what is asked of a pod; every complaint names the flag."""
+
+from __future__ import annotations
+
+import os
+
+from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
+from pyrkt.base.units import quantity, quantity_milli
+from pyrkt.pod.ask import App, Device, IoLimit, Mount, PodAsk, Pull, Volume
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pyrkt.cli.grammar import Image, Line
+
+MIN_MEMORY = 4096
+"""Bytes. Below it nobody means a limit: ``--memory=16m`` is sixteen thousandths of a byte (rkt refuses it too)."""
+POLICIES = ("never", "new", "update")
+_LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+
+
+def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str]) -> PodAsk:
+    """Return the pod that ``line`` asks for.
+
+    Raises: UsageError, InvalidSpec; NotFound for a --set-env-file that is not there.
+    """
+    if not line.images:
+        raise UsageError(
+            "must provide at least one image", hint="pyrkt run docker://host/name, pyrkt run example.com/app"
+        )
+    volumes = tuple(_volume(text) for text in line.list("volume"))
+    _unique((volume.name for volume in volumes), "volume")
+    everywhere = tuple(_mount(text) for text in line.list("mount"))
+    apps = tuple(_app(image, everywhere) for image in line.images)
+    _unique((app.name for app in apps if app.name), "app")
+    for mount in (mount for app in apps for mount in app.mounts):
+        if mount.volume not in {volume.name for volume in volumes}:
+            raise UsageError(
+                f"--mount names the volume {mount.volume!r}, which no --volume describes",
+                hint=f"--volume {mount.volume},kind=host,source=/DIRECTORY",
+            )
+    if line.is_set("interactive") and len(apps) > 1:
+        raise UsageError("--interactive is for one app only", hint="run the images in pods of their own")
+    if line.is_set("interactive") and line.is_set("detach"):
+        raise UsageError("--interactive needs the terminal that --detach leaves", hint="give one of the two")
+    from_files = tuple(pair for path in line.list("set-env-file") for pair in _env_file(path))
+    return PodAsk(
+        apps=apps,
+        volumes=volumes,
+        env=_merged(from_files, (_env("--set-env", text) for text in line.list("set-env"))),
+        inherited=tuple(f"{name}={value}" for name, value in environ.items()) if line.is_set("inherit-env") else (),
+        name=line.text("name"),
+        hostname=hostname(line.text("hostname")),
+        net=network(line.list("net")),
+        interactive=line.is_set("interactive"),
+        overlay=not line.is_set("no-overlay"),
+        private_users=line.is_set("private-users"),
+        insecure=insecure,
+    )
+
+
+def pull(line: Line, insecure: frozenset[str], default: str) -> Pull:
+    """Return how ``line`` wants images fetched; ``default`` is the command's own policy."""
+    policy = line.text("pull-policy", default)
+    if line.is_set("store-only") and line.is_set("no-store"):
+        raise UsageError("--store-only and --no-store contradict each other", hint="give one of them")
+    if line.is_set("store-only"):
+        policy = "never"
+    elif line.is_set("no-store"):
+        policy = "update"
+    if policy not in POLICIES:
+        raise UsageError(f"--pull-policy {policy!r} is none of {', '.join(POLICIES)}", hint=f"the default is {default}")
+    return Pull(
+        policy=policy,
+        decryption_keys=line.list("decryption-key"),
+        authfile=line.text("authfile"),
+        insecure=insecure,
+        quiet=line.is_set("quiet"),
+    )
+
+
+def network(words: Iterable[str]) -> str:
+    """Return the network mode that --net asks for: "none" if it was not given."""
+    modes = {mode for word in words for mode in word.split(",")} or {"none"}
+    if len(modes) > 1:
+        raise UsageError("--net=host and --net=none exclude all others", hint="give one of them")
+    (mode,) = modes
+    if mode not in ("none", "host"):
+        raise UsageError(
+            f"unknown network {mode!r}: this version has --net=none and --net=host",
+            hint="none is a loopback of its own, host is the host's network; CNI networks come later",
+        )
+    return mode
+
+
+def hostname(text: str) -> str:
+    """Check a host name. Source: sethostname(2), hostname(7)."""
+    if text and (len(text) > 64 or not set(text.lower()) <= _LOWER | {"-", "."} or not text[0].isalnum()):
+        raise UsageError(f"--hostname {text!r} is no host name", hint="letters, digits, - and ., 64 at most")
+    return text
+
+
+def _unique(names: Iterable[str], what: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UsageError(f"two of the {what}s are named {name!r}", hint="give each a name of its own")
+        seen.add(name)
+
+
+def _is_ac_name(text: str) -> bool:
+    return bool(text) and all(part and set(part) <= _LOWER for part in text.split("-"))
+
+
+def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
+    flags = image.flags
+
+    def text(name: str) -> str:
+        value = flags.get(name, "")
+        return value if isinstance(value, str) else ""
+
+    def words(name: str) -> tuple[str, ...]:
+        value = flags.get(name, [])
+        return tuple(value) if isinstance(value, list) else ()
+
+    name = text("name")
+    if name and not _is_ac_name(name):
+        raise UsageError(f"--name {name!r} is no name of an app", hint="lower case letters, digits, and - between them")
+    return App(
+        image=image.text,
+        name=name,
+        args=image.args,
+        exec=text("exec"),
+        working_dir=_absolute("--working-dir", text("working-dir")),
+        user=text("user"),
+        group=text("group"),
+        supplementary_gids=_gids(words("supplementary-gids")),
+        environment=_merged(_env("--environment", pair) for pair in words("environment")),
+        readonly_rootfs=flags.get("readonly-rootfs") is True,
+        memory=_memory(text("memory")),
+        cpu=_quantity("--cpu", text("cpu"), milli=True),
+        cpu_shares=_integer("--cpu-shares", text("cpu-shares"), 2, 262144) or 0,
+        pids=_integer("--pids", text("pids"), 1, 1 << 22) or 0,
+        oom_score_adj=_integer("--oom-score-adj", text("oom-score-adj"), -1000, 1000),
+        caps_retain=_capabilities(words("caps-retain")),
+        caps_remove=_capabilities(words("caps-remove")),
+        seccomp=text("seccomp"),
+        devices=tuple(_device(item) for item in words("device")),
+        io=tuple(_io(item) for item in words("io")),
+        mounts=(*everywhere, *(_mount(item) for item in words("mount"))),
+        annotations=tuple(_pair("--annotation", item) for item in words("annotation")),
+        user_annotations=tuple(_pair("--user-annotation", item) for item in words("user-annotation")),
+        user_labels=tuple(_pair("--user-label", item) for item in words("user-label")),
+        signature=os.path.abspath(text("signature")) if text("signature") else "",
+    )
+
+
+def _absolute(flag: str, path: str) -> str:
+    if path and not path.startswith("/"):
+        raise UsageError(f"{flag} {path!r} is not absolute", hint="begin it with /")
+    return path
+
+
+def _number(text: str) -> bool:
+    # int() would take "1_0", " 1" and digits of other scripts as well.
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def _integer(flag: str, text: str, low: int, high: int) -> int | None:
+    if not text:
+        return None
+    if not _number(text.removeprefix("-")) or not low <= int(text) <= high:
+        raise UsageError(f"{flag} {text!r} is not a number between {low} and {high}", hint=f"{flag}=N")
+    return int(text)
+
+
+def _quantity(flag: str, text: str, *, milli: bool = False) -> int:
+    if not text:
+        return 0
+    try:
+        value = quantity_milli(text, flag) if milli else quantity(text, flag)
+    except InvalidSpec as error:
+        raise UsageError(error.message, hint=error.hint) from None
+    if not value:
+        raise UsageError(f"{flag} {text!r} is nothing at all", hint="leave it out for no limit")
+    return value
+
+
+def _memory(text: str) -> int:
+    value = _quantity("--memory", text)
+    if text and value < MIN_MEMORY:
+        raise UsageError(
+            f"--memory {text!r} is {value} byte{'s' if value > 1 else ''}",
+            hint="m is a thousandth; M, Mi, G, Gi are what you want",
+        )
+    return value
+
+
+def _gids(lists: tuple[str, ...]) -> tuple[int, ...] | None:
+    words = [word.strip() for text in lists for word in text.split(",") if word.strip()]
+    for word in words:
+        _integer("--supplementary-gids", word, 0, (1 << 32) - 2)
+    return tuple(map(int, words)) if lists else None
+
+
+def _capabilities(lists: tuple[str, ...]) -> tuple[str, ...] | None:
+    if not lists:
+        return None
+    words = [word.strip().upper() for text in lists for word in text.split(",") if word.strip()]
+    return tuple(dict.fromkeys(word if word.startswith("CAP_") else f"CAP_{word}" for word in words))
+
+
+def _env(flag: str, text: str) -> str:
+    name, equals, _ = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{flag} {text!r} is not NAME=VALUE", hint=f"{flag} {name or 'NAME'}=VALUE")
+    return text
+
+
+def _merged(*sources: Iterable[str]) -> tuple[str, ...]:
+    """Return the variables of all ``sources``, a later one beating an earlier."""
+    variables = {text.partition("=")[0]: text for source in sources for text in source}
+    return tuple(variables.values())
+
+
+def _env_file(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read(1 << 20).splitlines()
+    except FileNotFoundError:
+        raise NotFound(f"--set-env-file {path}: no such file", hint="check the path") from None
+    return [_env(f"--set-env-file {path}:", line) for line in map(str.strip, lines) if line and line[0] not in "#;"]
+
+
+def _pair(flag: str, text: str) -> tuple[str, str]:
+    name, _, value = _env(flag, text).partition("=")
+    return name, value
+
+
+def _boolean(flag: str, key: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise UsageError(f"{flag}: {key}={text} is neither true nor false", hint=f"{key}=true")
+    return text == "true"
+
+
+def _fields(flag: str, text: str, allowed: tuple[str, ...]) -> dict[str, str]:
+    """Split ``key=value,key=value``."""
+    fields: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not equals or key not in allowed:
+            raise UsageError(
+                f"{flag}: {part!r} is none of {', '.join(f'{name}=' for name in allowed)}", hint=f"in {flag} {text}"
+            )
+        if key in fields:
+            raise UsageError(f"{flag}: {key} is given twice", hint=f"in {flag} {text}")
+        fields[key] = value
+    return fields
+
+
+def _volume(text: str) -> Volume:
+    name, _, rest = text.partition(",")
+    flag = f"--volume {name}"
+    if not _is_ac_name(name):
+        raise UsageError(f"--volume {name!r} is no name of a volume", hint="--volume NAME,kind=host,source=/DIRECTORY")
+    fields = _fields(flag, rest, ("kind", "source", "readOnly", "recursive", "mode", "uid", "gid")) if rest else {}
+    kind = fields.get("kind", "")
+    if kind == "host":
+        _only(flag, fields, ("kind", "source", "readOnly", "recursive"))
+        source = _absolute(f"{flag}: source", fields.get("source", ""))
+        if not source:
+            raise UsageError(f"{flag}: a host volume needs a source", hint=f"{flag},kind=host,source=/DIRECTORY")
+        return Volume(
+            name=name,
+            kind="host",
+            source=source,
+            read_only=_boolean(flag, "readOnly", fields.get("readOnly", "false")),
+            recursive=_boolean(flag, "recursive", fields.get("recursive", "true")),
+        )
+    if kind != "empty":
+        raise UsageError(f"{flag}: kind={kind} is neither host nor empty", hint=f"{flag},kind=host,source=/DIRECTORY")
+    _only(flag, fields, ("kind", "readOnly", "mode", "uid", "gid"))
+    mode = fields.get("mode", "0755")
+    if not (mode.isascii() and mode.isdigit()) or set(mode) & set("89") or int(mode, 8) > 0o7777:
+        raise UsageError(f"{flag}: mode={mode} is not an octal mode", hint="mode=0755")
+    return Volume(
+        name=name,
+        kind="empty",
+        read_only=_boolean(flag, "readOnly", fields.get("readOnly", "false")),
+        mode=int(mode, 8),
+        uid=_integer(f"{flag}: uid", fields.get("uid", ""), 0, (1 << 32) - 2) or 0,
+        gid=_integer(f"{flag}: gid", fields.get("gid", ""), 0, (1 << 32) - 2) or 0,
+    )
+
+
+def _only(flag: str, fields: dict[str, str], allowed: tuple[str, ...]) -> None:
+    for key, value in fields.items():
+        if key not in allowed:
+            raise UsageError(f"{flag}: {key} is not for kind={fields['kind']}", hint=f"leave out {key}={value}")
+
+
+def _mount(text: str) -> Mount:
+    fields = _fields("--mount", text, ("volume", "target"))
+    volume, target = fields.get("volume", ""), fields.get("target", "")
+    if not volume or not target:
+        raise UsageError(f"--mount {text!r} needs a volume and a target", hint="--mount volume=NAME,target=/PATH")
+    return Mount(volume=volume, target=_absolute("--mount: target", target))
+
+
+def _device(text: str) -> Device:
+    path, *rest = text.split(":")
+    access = rest.pop() if rest and not rest[-1].startswith("/") else "rwm"
+    if len(rest) > 1 or not access or not set(access) <= set("rwm") or not path.startswith("/"):
+        raise UsageError(f"--device {text!r} cannot be read", hint="--device /dev/NODE[:/dev/TARGET][:rwm]")
+    return Device(path=path, target=rest[0] if rest else path, access=access)
+
+
+def _io(text: str) -> IoLimit:
+    path, colon, rest = text.partition(":")
+    if not colon or not path.startswith("/"):
+        raise UsageError(f"--io {text!r} cannot be read", hint="--io /dev/DISK:rbps=10M,wiops=500")
+    fields = _fields("--io", rest, ("rbps", "wbps", "riops", "wiops"))
+    numbers = {key: _quantity(f"--io {path}: {key}", value) for key, value in fields.items()}
+    return IoLimit(path=path, **numbers)

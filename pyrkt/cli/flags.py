@@ -1,0 +1,196 @@
+"""The flags of the commands that are parsed by hand, and of all commands; help is made from these tables."""
+
+from __future__ import annotations
+
+from pyrkt.cli.grammar import Flag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+GLOBAL = (
+    Flag(name="debug", kind="bool", help="Print each step before it is done."),
+    Flag(
+        name="dir",
+        kind="text",
+        metavar="DIR",
+        help="Where images and pods lie. Default: /var/lib/pyrkt, or ~/.local/share/pyrkt.",
+    ),
+    Flag(
+        name="insecure-options",
+        kind="list",
+        metavar="OPTION,...",
+        help="Checks to switch off: none image tls http pubkey capabilities paths seccomp all-fetch all-run all.",
+    ),
+    Flag(name="system-config", kind="text", metavar="DIR", help="System configuration. Default: /usr/lib/pyrkt."),
+    Flag(name="local-config", kind="text", metavar="DIR", help="Local configuration. Default: /etc/pyrkt."),
+    Flag(name="user-config", kind="text", metavar="DIR", help="User configuration. Default: none for root."),
+)
+
+_PULL = (
+    Flag(name="pull-policy", kind="text", metavar="never|new|update", help="When to fetch: {policy}."),
+    Flag(
+        name="decryption-key",
+        kind="list",
+        metavar="KEY",
+        help="KEYFILE[:pass=P|:file=F|:fd=N] for layers, passphrase:file=F or passphrase:fd=N for an ACI.",
+    ),
+    Flag(name="authfile", kind="text", metavar="FILE", help="Registry credentials, as docker's config.json."),
+    Flag(name="signature", kind="text", binds="app", metavar="FILE", help="Detached signature of the image."),
+)
+
+_NETWORK = (
+    Flag(
+        name="net",
+        kind="optional",
+        metavar="host|none",
+        bare="default",
+        help="Network: none (a loopback of its own; the default) or host. CNI networks come later.",
+    ),
+    Flag(name="hostname", kind="text", metavar="NAME", help="Host name of the pod. Default: pyrkt-UUID."),
+    Flag(name="interactive", kind="bool", help="Give the app a terminal of its own; one app only."),
+)
+
+_RUN = (
+    Flag(name="detach", kind="bool", aliases=("d",), help="Start in the background and print the UUID."),
+    Flag(name="uuid-file-save", kind="text", metavar="FILE", help="Write the UUID to FILE, early."),
+)
+
+_POD = (
+    Flag(
+        name="volume",
+        kind="list",
+        metavar="NAME,kind=host,source=DIR[,readOnly=B][,recursive=B]",
+        help="A volume; or NAME,kind=empty[,mode=0755][,uid=0][,gid=0].",
+    ),
+    Flag(
+        name="mount",
+        kind="list",
+        binds="both",
+        metavar="volume=NAME,target=PATH",
+        help="Mount a volume: in every app before the images, in one app after its image.",
+    ),
+    Flag(name="set-env", kind="list", metavar="NAME=VALUE", help="Set a variable in all apps."),
+    Flag(
+        name="set-env-file",
+        kind="list",
+        metavar="FILE",
+        help="Set the variables in FILE (NAME=VALUE lines) in all apps.",
+    ),
+    Flag(name="inherit-env", kind="bool", help="Hand the caller's environment to all apps."),
+    Flag(name="no-overlay", kind="bool", help="Copy the root file system instead of overlaying it."),
+    Flag(name="private-users", kind="bool", help="Run in a user namespace."),
+)
+
+_APP = (
+    Flag(name="exec", kind="text", metavar="PROGRAM", help="Run PROGRAM instead of the image's."),
+    Flag(name="working-dir", kind="text", metavar="DIR", help="Working directory."),
+    Flag(name="user", kind="text", metavar="USER", help="User: name, number, or /path of a file it owns."),
+    Flag(name="group", kind="text", metavar="GROUP", help="Group: name, number, or /path."),
+    Flag(name="supplementary-gids", kind="list", metavar="GID,...", help="Additional groups."),
+    Flag(
+        name="environment",
+        kind="list",
+        metavar="NAME=VALUE",
+        help="Set a variable in this app; beats every other source.",
+    ),
+    Flag(name="readonly-rootfs", kind="bool", help="Make the root file system read-only."),
+    Flag(name="memory", kind="text", metavar="SIZE", help="Memory limit: 128M, 1Gi."),
+    Flag(name="cpu", kind="text", metavar="CORES", help="CPU limit: 0.5, 750m."),
+    Flag(name="cpu-shares", kind="text", metavar="N", help="CPU weight, 2..262144."),
+    Flag(name="pids", kind="text", metavar="N", aliases=("pids-limit",), help="Limit of processes and threads."),
+    Flag(name="device", kind="list", metavar="PATH[:TARGET][:rwm]", help="Give the app a device of the host."),
+    Flag(
+        name="io",
+        kind="list",
+        metavar="PATH:LIMIT=N,...",
+        help="Limit a block device: rbps, wbps (bytes a second), riops, wiops.",
+    ),
+    Flag(
+        name="caps-retain",
+        kind="list",
+        metavar="CAP,...",
+        aliases=("cap-retain",),
+        help="Keep only these capabilities.",
+    ),
+    Flag(
+        name="caps-remove",
+        kind="list",
+        metavar="CAP,...",
+        aliases=("cap-remove",),
+        help="Drop these from the default capabilities.",
+    ),
+    Flag(
+        name="seccomp",
+        kind="text",
+        metavar="mode=remove|retain[,errno=E],CALL,...",
+        help="Replace the system call filter.",
+    ),
+    Flag(
+        name="oom-score-adj",
+        kind="text",
+        metavar="N",
+        aliases=("oom-score-adjust",),
+        help="How readily the kernel kills it, -1000..1000.",
+    ),
+    Flag(name="annotation", kind="list", binds="app", metavar="NAME=VALUE", help="Annotation of the app."),
+    Flag(
+        name="user-annotation",
+        kind="list",
+        binds="app",
+        metavar="NAME=VALUE",
+        help="Annotation without meaning to pyrkt.",
+    ),
+    Flag(name="user-label", kind="list", binds="app", metavar="NAME=VALUE", help="Label without meaning to pyrkt."),
+)
+
+_NAME = Flag(
+    name="name",
+    kind="text",
+    binds="both",
+    metavar="NAME",
+    help="Before the images: a short name of the pod. After one: the app's name.",
+)
+_QUIET = Flag(name="quiet", kind="bool", help="Print nothing but the answer.")
+
+
+def _bound(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
+    return tuple(flag.replace(binds="app") for flag in flags)
+
+
+RUN = (*_RUN, *_NETWORK, *_POD, _NAME, *_PULL, _QUIET, *_bound(_APP))
+PREPARE = (*_POD, *_NETWORK[:2], _NAME, *_PULL, _QUIET, *_bound(_APP))
+RUN_PREPARED = (*_RUN, *_NETWORK)
+FETCH = (
+    Flag(name="full", kind="bool", help="Print the whole id."),
+    Flag(name="json", kind="bool", help="Print one JSON object an image."),
+    *_PULL,
+    Flag(name="store-only", kind="bool", help="Same as --pull-policy=never."),
+    Flag(name="no-store", kind="bool", help="Same as --pull-policy=update."),
+    _QUIET,
+)
+
+
+def describe(command: str, usage: str, summary: str, flags: tuple[Flag, ...], policy: str = "") -> str:
+    """Return the help text of a hand-parsed command."""
+    lines = [f"usage: pyrkt {command} {usage}", "", summary]
+    groups = (
+        ("Flags", "pod"),
+        ("Flags before or after an image", "both"),
+        ("Flags after an image, which bind to it", "app"),
+    )
+    for title, binds in groups:
+        chosen = [flag for flag in flags if flag.binds == binds]
+        if chosen:
+            lines += ["", f"{title}:", *rows(chosen, policy)]
+    return "\n".join([*lines, "", "Global flags:", *rows(GLOBAL), ""])
+
+
+def rows(flags: Iterable[Flag], policy: str = "") -> list[str]:
+    """Return one or two lines a flag."""
+    lines: list[str] = []
+    for flag in flags:
+        text = flag.help.replace("{policy}", policy)
+        spelled = flag.spelled()
+        lines += [f"  {spelled:<28} {text}"] if len(spelled) <= 28 else [f"  {spelled}", f"  {'':<28} {text}"]
+    return lines

@@ -1,0 +1,106 @@
+"""``pyrkt plan``: every step of running a bundle, an image or a pod, before anything runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyrkt.base import fastjson
+from pyrkt.base.errors import NotFound, UsageError
+from pyrkt.cgroup import host as cgroup_host
+from pyrkt.cgroup import plan as cgroup_plan
+from pyrkt.cli import asking, show
+from pyrkt.cli import flags as tables
+from pyrkt.cli.grammar import Flag, parse
+from pyrkt.cli.settings import settle
+from pyrkt.kernel import host as kernel_host
+from pyrkt.kernel import seccomp
+from pyrkt.plan import compile as compiler
+from pyrkt.plan import explain, steps
+from pyrkt.plan.place import Place
+from pyrkt.pod.directory import Pods
+from pyrkt.spec.layout import CgroupLayout
+from pyrkt.spec.runtime import parse_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyrkt.cli.grammar import Line, Value
+    from pyrkt.cli.settings import Settings
+    from pyrkt.plan.steps import Plan
+
+_OWN = (
+    Flag(name="json", kind="bool", help="Print the steps as JSON."),
+    Flag(
+        name="hash", kind="bool", help="Print a digest of the plan, the same for the same container on the same host."
+    ),
+)
+_RUN_ONLY = ("detach", "uuid-file-save", "name")
+
+
+def plan(words: list[str], flags: Mapping[str, Value]) -> int:
+    """Print the plan of a bundle, a pod, or of images as ``run`` would run them."""
+    table = (*_OWN, *(flag for flag in tables.RUN if flag.name not in _RUN_ONLY or flag.binds == "both"))
+    if words and words[0] in ("-h", "--help"):
+        usage = "[flags] BUNDLE | UUID | IMAGE [app flags] [-- ARGUMENT...] ..."
+        about = "Show every step of running a bundle, a pod or images, each with the line of config that caused it."
+        sys.stdout.write(tables.describe("plan", usage, about, table, "as for run"))
+        return 0
+    line = parse(words, (*table, *tables.GLOBAL))
+    if not line.images:
+        raise UsageError("plan of what?", hint="pyrkt plan BUNDLE, pyrkt plan UUID, pyrkt plan docker://host/name")
+    found = _find(line, settle({**flags, **line.flags}))
+    if line.is_set("hash"):
+        show.out(f"{steps.digest(found)}\n")
+    elif line.is_set("json"):
+        show.out(fastjson.pretty(explain.as_json(found)))
+    else:
+        show.out("".join(f"{text}\n" for text in explain.lines(found)))
+    return 0
+
+
+def _find(line: Line, settings: Settings) -> Plan:
+    text = line.images[0].text
+    alone = len(line.images) == 1
+    if alone and Path(text, "config.json").is_file():
+        return of_bundle(Path(text))
+    if alone and (found := _of_pod(text, settings)) is not None:
+        return found
+    return _of_images(line, settings)
+
+
+def of_bundle(path: Path) -> Plan:
+    """Return the plan by which ``pyrkt-oci run`` would run the bundle ``path``."""
+    bundle = os.path.abspath(path)
+    file = f"{bundle}/config.json"
+    config = parse_config(Path(file).read_bytes(), file)
+    linux = config.linux
+    layout = CgroupLayout()
+    if linux is not None:
+        # Without a path pyrkt-oci names the cgroup after the container's id, which a plan of a bundle does not have.
+        where = linux.cgroups_path or "/ID"
+        layout = cgroup_plan.layout(linux.resources, where, cgroup_host.probe(where), rootless=os.geteuid() != 0)
+    compiled = seccomp.compile_filter(linux.seccomp) if linux is not None and linux.seccomp is not None else b""
+    return compiler.container(config, bundle, kernel_host.probe(), layout, Place(), seccomp=compiled)
+
+
+def _of_pod(text: str, settings: Settings) -> Plan | None:
+    try:
+        pod = Pods(settings.data).find(text)
+    except NotFound:
+        return None
+    causes = fastjson.loads(pod.read("causes", "[]"), "causes")
+    return steps.decode(Path(pod.path, "plan").read_bytes(), tuple(map(str, causes)))
+
+
+def _of_images(line: Line, settings: Settings) -> Plan:
+    from pyrkt.cli.progress import progress
+    from pyrkt.pod.images import Source
+    from pyrkt.pod.rehearse import rehearse
+
+    ask = asking.pod(line, settings.insecure, os.environ)
+    pull = asking.pull(line, settings.insecure, "new")
+    source = Source(settings.data, settings.dirs, pull, progress(quiet=pull.quiet))
+    return rehearse(ask, Pods(settings.data), source)

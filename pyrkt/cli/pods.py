@@ -1,0 +1,244 @@
+"""Commands on pods that exist: list, status, stop, rm, gc, cat-manifest, export."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from pyrkt.base.errors import NotFound, PyrktError, UsageError
+from pyrkt.base.log import note, warn
+from pyrkt.cli import show
+from pyrkt.cli.clicks import format_option, pass_settings
+from pyrkt.pod import lifecycle
+from pyrkt.pod import status as states
+from pyrkt.pod.directory import Pod, Pods
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrkt.cli.settings import Settings
+
+    Decorated = Callable[..., object]
+
+_COLUMNS = ("UUID", "APP", "IMAGE NAME", "STATE", "CREATED", "STARTED", "NETWORKS")
+_COLUMNS_FULL = ("UUID", "APP", "IMAGE NAME", "IMAGE ID", "STATE", "CREATED", "STARTED", "NETWORKS")
+
+uuid_file = click.option("--uuid-file", type=click.Path(dir_okay=False), help="Read the UUID from this file.")
+
+
+class _Duration(click.ParamType[float]):
+    """Seconds, or a number with a unit: 90, 30s, 10m, 24h."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float | int):
+            return float(value)
+        text = str(value)
+        number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+        try:
+            seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            self.fail(f"{text!r} is not a time; write 90, 30s, 10m or 24h", param, ctx)
+        return seconds
+
+
+DURATION = _Duration()
+
+
+def chosen(settings: Settings, uuids: tuple[str, ...], file: str | None) -> list[str]:
+    """Return the UUIDs that a command was given, on the line or in a file. Raises: UsageError if there is none."""
+    if file is None:
+        if not uuids:
+            raise UsageError("which pod?", hint="give a UUID, the beginning of one, or a name; pyrkt list shows them")
+        return list(uuids)
+    if uuids:
+        raise UsageError("a UUID and --uuid-file exclude each other", hint="give one of them")
+    try:
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            return [opened.read(256).strip()]
+    except FileNotFoundError:
+        raise NotFound(f"--uuid-file {file}: no such file", hint=f"the data directory is {settings.data}") from None
+
+
+def one(settings: Settings, uuid: str | None, file: str | None) -> Pod:
+    """Return the one pod that a command was given."""
+    (text,) = chosen(settings, (uuid,) if uuid is not None else (), file)
+    return Pods(settings.data).find(text)
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="Whole UUIDs and times, and image ids.")
+@click.option("--no-legend", is_flag=True, help="Leave out the heading.")
+@format_option
+@pass_settings
+def list_pods(settings: Settings, full: bool, no_legend: bool, form: str) -> None:
+    """List the pods."""
+    found = [states.status(pod) for pod in Pods(settings.data).each()]
+    found.sort(key=lambda pod: pod.created)
+    if form != "table":
+        show.out(show.as_json([states.as_json(pod) for pod in found], form))
+        return
+    rows = [row for pod in found for row in _rows(pod, full=full)]
+    show.out(show.table(_COLUMNS_FULL if full else _COLUMNS, rows, legend=not no_legend))
+
+
+def _rows(pod: states.Status, *, full: bool) -> list[list[str]]:
+    """Return a row an app; the cells of the pod are blank after the first."""
+    now = None if full else time.time()
+    rows: list[list[str]] = []
+    for app in pod.apps or (states.AppStatus(name="-"),):
+        first = not rows
+        row = [pod.uuid if full else pod.uuid[:8], app.name, app.image_name]
+        row += [app.image_id[:19]] if full else []
+        row += [pod.state, show.moment(pod.created, now=now), show.moment(pod.started, now=now), pod.net]
+        shared = {0, len(row) - 4, len(row) - 3, len(row) - 2, len(row) - 1}
+        rows.append(row if first else ["" if column in shared else cell for column, cell in enumerate(row)])
+    return rows
+
+
+@click.command()
+@click.argument("uuid", required=False)
+@click.option(
+    "--wait",
+    "wait",
+    type=DURATION,
+    is_flag=False,
+    flag_value=-1.0,
+    default=None,
+    help="Wait for its end; =TIME at most so long.",
+)
+@uuid_file
+@format_option
+@pass_settings
+def status(settings: Settings, uuid: str | None, wait: float | None, uuid_file: str | None, form: str) -> None:
+    """Show the state of the pod UUID."""
+    pod = one(settings, uuid, uuid_file)
+    if wait is not None and pod.state() == "running":
+        lifecycle.wait(pod, None if wait < 0 else wait)
+    found = states.status(pod)
+    if form != "table":
+        show.out(show.as_json(states.as_json(found), form))
+        return
+    pairs: list[tuple[str, object]] = [("state", found.state)]
+    pairs += [("name", found.name)] if found.name else []
+    pairs += [("created", show.moment(found.created))]
+    pairs += [("started", show.moment(found.started))] if found.started else []
+    pairs += [("networks", found.net)] if found.net else []
+    pairs += [("pid", found.pid)] if found.pid else []
+    pairs += [("exited", found.state in ("exited", "exited garbage", "exited deleting"))]
+    pairs += [(f"app-{app.name}", app.exit_code) for app in found.apps if app.exit_code is not None]
+    show.out(show.pairs(pairs))
+
+
+@click.command()
+@click.argument("uuids", nargs=-1)
+@click.option("--force", is_flag=True, help="Kill it at once.")
+@click.option("--grace", type=DURATION, default=lifecycle.STOP_S, show_default=True, help="Time before it is killed.")
+@uuid_file
+@pass_settings
+def stop(settings: Settings, uuids: tuple[str, ...], force: bool, grace: float, uuid_file: str | None) -> None:
+    """Stop the pods UUIDS: SIGTERM, and SIGKILL after the grace time."""
+
+    def one_pod(text: str) -> None:
+        pod = Pods(settings.data).find(text)
+        if lifecycle.stop(pod, grace=grace, force=force):
+            show.out(f'"{pod.uuid}"\n')
+        else:
+            note(f"pod {pod.uuid} has already stopped")
+
+    _each(chosen(settings, uuids, uuid_file), one_pod)
+
+
+@click.command()
+@click.argument("uuids", nargs=-1)
+@uuid_file
+@pass_settings
+def remove(settings: Settings, uuids: tuple[str, ...], uuid_file: str | None) -> None:
+    """Remove the pods UUIDS, which must have ended or never run."""
+    pods = Pods(settings.data)
+
+    def one_pod(text: str) -> None:
+        pod = pods.find(text)
+        lifecycle.remove(pods, pod)
+        show.out(f'"{pod.uuid}"\n')
+
+    _each(chosen(settings, uuids, uuid_file), one_pod)
+
+
+def _each(texts: list[str], deed: Callable[[str], None]) -> None:
+    """Do ``deed`` to each; one that fails does not keep the others from it."""
+    errors: list[PyrktError] = []
+    for text in texts:
+        try:
+            deed(text)
+        except PyrktError as error:
+            errors.append(error)
+    lifecycle.failures(errors)
+
+
+@click.command()
+@click.option(
+    "--grace-period",
+    type=DURATION,
+    default=lifecycle.GRACE_S,
+    show_default="30m",
+    help="Time that an ended pod is kept.",
+)
+@click.option(
+    "--expire-prepared",
+    type=DURATION,
+    default=lifecycle.EXPIRE_PREPARED_S,
+    show_default="24h",
+    help="Time that a prepared pod is kept.",
+)
+@click.option("--mark-only", is_flag=True, help="Move pods to garbage, remove none.")
+@pass_settings
+def collect(settings: Settings, grace_period: float, expire_prepared: float, mark_only: bool) -> None:
+    """Remove what pods left behind."""
+    pods = Pods(settings.data)
+    steps = lifecycle.plan(
+        pods, grace=grace_period, expire_prepared=expire_prepared, mark_only=mark_only, now=time.time()
+    )
+    errors: list[PyrktError] = []
+    for step in steps:
+        try:
+            if lifecycle.carry_out(pods, step):
+                show.out(f"{step}\n")
+        except PyrktError as error:
+            errors.append(error)
+        except OSError as error:
+            # One pod that cannot be removed (a busy mount, a broken disk) keeps none of the others.
+            warn(f"pod {step.pod.uuid}: {error}")
+    lifecycle.failures(errors)
+
+
+@click.command()
+@click.argument("uuid", required=False)
+@click.option("--pretty-print/--no-pretty-print", default=True, show_default=True, help="Indent it.")
+@uuid_file
+@pass_settings
+def cat_manifest(settings: Settings, uuid: str | None, pretty_print: bool, uuid_file: str | None) -> None:
+    """Print the manifest of the pod UUID."""
+    manifest = states.manifest(one(settings, uuid, uuid_file))
+    show.out(show.as_json(manifest, "json-pretty" if pretty_print else "json"))
+
+
+@click.command()
+@click.argument("uuid")
+@click.argument("target", metavar="DIR")
+@click.option("--bundle", is_flag=True, help="Write a bundle: config.json, runtime.json and rootfs/.")
+@click.option("--app", help="Which app; needed if the pod has several.")
+@pass_settings
+def export(settings: Settings, uuid: str, target: str, bundle: bool, app: str | None) -> None:
+    """Write an app of the pod UUID, with what it changed, to the new directory DIR."""
+    from pyrkt.pod.export import export_bundle
+
+    if not bundle:
+        raise UsageError("export writes bundles in this version", hint=f"pyrkt export --bundle {uuid} {target}")
+    pods = Pods(settings.data)
+    export_bundle(pods, pods.find(uuid), target, app or "")

@@ -1,0 +1,122 @@
+"""What a user asks of a pod, as values: the apps, the volumes, and how to run them."""
+
+from __future__ import annotations
+
+from pyrkt.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Volume(Record):
+    """A volume of the pod: a directory or file of the host, or an empty directory that lives as long as the pod.
+
+    ``mode`` (permission bits), ``uid`` and ``gid`` are those of an empty volume's directory.
+    """
+
+    name: str
+    kind: str
+    source: str = ""
+    read_only: bool = False
+    recursive: bool = True
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+
+class Mount(Record):
+    """Where an app wants a volume."""
+
+    volume: str
+    target: str
+
+
+class IoLimit(Record):
+    """Limits of one block device, named by its node: bytes and operations a second; 0 is none."""
+
+    path: str
+    rbps: int = 0
+    wbps: int = 0
+    riops: int = 0
+    wiops: int = 0
+
+
+class Device(Record):
+    """A device node of the host for the app: ``access`` of r, w and m."""
+
+    path: str
+    target: str
+    access: str = "rwm"
+
+
+class App(Record):
+    """One app: the image, and what of it is to be different. Sizes in bytes, ``cpu`` in thousandths of a core."""
+
+    image: str
+    name: str = ""
+    args: tuple[str, ...] = ()
+    exec: str = ""
+    working_dir: str = ""
+    user: str = ""
+    group: str = ""
+    supplementary_gids: tuple[int, ...] | None = None
+    environment: tuple[str, ...] = ()
+    readonly_rootfs: bool = False
+    memory: int = 0
+    cpu: int = 0
+    cpu_shares: int = 0
+    pids: int = 0
+    oom_score_adj: int | None = None
+    caps_retain: tuple[str, ...] | None = None
+    caps_remove: tuple[str, ...] | None = None
+    seccomp: str = ""
+    devices: tuple[Device, ...] = ()
+    io: tuple[IoLimit, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    user_annotations: tuple[tuple[str, str], ...] = ()
+    user_labels: tuple[tuple[str, str], ...] = ()
+    signature: str = ""
+
+
+class PodAsk(Record):
+    """A whole pod.
+
+    ``env`` beats the image's environment, ``inherited`` yields to it. ``net`` is "none" or "host".
+    """
+
+    apps: tuple[App, ...]
+    volumes: tuple[Volume, ...] = ()
+    env: tuple[str, ...] = ()
+    inherited: tuple[str, ...] = ()
+    name: str = ""
+    hostname: str = ""
+    net: str = "none"
+    interactive: bool = False
+    overlay: bool = True
+    private_users: bool = False
+    insecure: frozenset[str] = frozenset()
+
+
+class Pull(Record):
+    """How to come by the images: when to fetch, and with which keys and credentials."""
+
+    policy: str = "new"
+    decryption_keys: tuple[str, ...] = ()
+    authfile: str = ""
+    insecure: frozenset[str] = frozenset()
+    quiet: bool = False
+
+
+def values(record: Record) -> dict[str, Any]:
+    """Return the fields of ``record`` as JSON values, records in them likewise."""
+    return {field: _value(getattr(record, field)) for field in record._fields}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Record):
+        return values(value)
+    if isinstance(value, tuple):
+        return [_value(item) for item in value]
+    return sorted(value) if isinstance(value, frozenset) else value

@@ -1,0 +1,191 @@
+"""The end of pods: stop, wait, rm, gc. What gc will do is listed first, then done."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the C half of signal; its enums cost 3 ms
+import os
+import time
+
+from pyrkt.base import fastjson
+from pyrkt.base.errors import Busy, InvalidSpec, NotFound, PyrktError, UsageError
+from pyrkt.base.reader import Reader
+from pyrkt.base.record import Record
+from pyrkt.cgroup.host import read_text, unescape
+from pyrkt.cgroup.remove import remove as remove_cgroups
+from pyrkt.kernel import lock, mount, pidfd
+from pyrkt.pod import directory
+from pyrkt.pod.status import open_process
+from pyrkt.store.remove import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrkt.pod.directory import Held, Pod, Pods
+
+GRACE_S, EXPIRE_PREPARED_S = 30 * 60.0, 24 * 3600.0
+"""rkt's own defaults: how long an ended pod stays to be looked at, and a prepared one to be run."""
+STOP_S = 10.0
+_AFTER_KILL_S = 10.0
+_EMBRYO_S = 10.0
+"""How long a directory without a lock may still be one whose maker is about to lock it."""
+_POLL_S = 0.01
+
+
+def wait(pod: Pod, seconds: float | None = None) -> bool:
+    """Wait until ``pod`` has ended and its supervisor has tidied up; False if ``seconds`` pass before."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    process = open_process(pod)
+    if process >= 0:
+        try:
+            if not pidfd.wait(process, seconds):
+                return False
+        finally:
+            os.close(process)
+    while lock.is_held(pod.path):
+        if deadline is not None and time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def stop(pod: Pod, *, grace: float = STOP_S, force: bool = False) -> bool:
+    """End ``pod``: SIGTERM to its first process, which passes it on; SIGKILL after ``grace`` seconds or with ``force``.
+
+    Returns whether it was running. Raises: UsageError if it never ran; Busy if it does not end.
+    """
+    state = pod.state()
+    if state in ("exited", "exited garbage", "exited deleting"):
+        return False
+    if state != "running":
+        raise UsageError(f"pod {pod.uuid} is not running but {state}", hint="pyrkt list shows the states")
+    process = _first_process(pod)
+    if process < 0:
+        return False
+    try:
+        if force or not (pidfd.send_signal(process, _signal.SIGTERM) and pidfd.wait(process, grace)):
+            pidfd.send_signal(process, _signal.SIGKILL)
+    finally:
+        os.close(process)
+    if not wait(pod, _AFTER_KILL_S):
+        raise Busy(f"pod {pod.uuid} does not end", hint="a process of it may be stuck in the kernel; see ps")
+    return True
+
+
+def _first_process(pod: Pod) -> int:
+    """Return the pod's first process as a pidfd; a pod that is just starting has one in a moment. -1 if it ended."""
+    deadline = time.monotonic() + _AFTER_KILL_S
+    while (process := open_process(pod)) < 0 and lock.is_held(pod.path):
+        if time.monotonic() > deadline:
+            raise Busy(f"pod {pod.uuid} has no first process", hint=f"it may still be starting; see {pod.path}")
+        time.sleep(_POLL_S)
+    return process
+
+
+class Step(Record):
+    """One thing that gc does to a pod: "mark" (move to garbage) or "sweep" (remove)."""
+
+    deed: str
+    pod: Pod
+    target: str = ""
+
+    def __str__(self) -> str:
+        if self.deed == "mark":
+            return f'Moving pod "{self.pod.uuid}" to garbage'
+        return f'Garbage collecting pod "{self.pod.uuid}"'
+
+
+def plan(pods: Pods, *, grace: float, expire_prepared: float, mark_only: bool, now: float) -> list[Step]:
+    """Return what gc will do; touches nothing.
+
+    ``grace`` and ``expire_prepared`` are seconds that a pod stays where it is, counted from its last move.
+    """
+    steps: list[Step] = []
+    for pod in pods.each():
+        age = now - _moved(pod.path)
+        if pod.place in (directory.EXITED_GARBAGE, directory.GARBAGE):
+            # Garbage never ran: nobody looks at it again.
+            if not mark_only and (age >= grace or pod.place == directory.GARBAGE) and not lock.is_held(pod.path):
+                steps.append(Step(deed="sweep", pod=pod))
+            continue
+        target = directory.EXITED_GARBAGE if pod.place == directory.RUN else directory.GARBAGE
+        minimum = {directory.EMBRYO: _EMBRYO_S, directory.PREPARED: expire_prepared}.get(pod.place, 0.0)
+        if age >= minimum and not lock.is_held(pod.path):
+            steps.append(Step(deed="mark", pod=pod, target=target))
+            if not mark_only and (grace <= 0 or target == directory.GARBAGE):
+                moved = pod.replace(place=target, path=pods.path(target, pod.uuid))
+                steps.append(Step(deed="sweep", pod=moved))
+    return steps
+
+
+def carry_out(pods: Pods, step: Step) -> bool:
+    """Do one ``step``; False if somebody else was faster, which is no error."""
+    try:
+        held = pods.hold(step.pod)
+    except (Busy, NotFound):
+        return False
+    try:
+        if step.deed == "mark":
+            pods.move(held, step.target)
+        else:
+            sweep(held)
+    finally:
+        os.close(held.descriptor)
+    return True
+
+
+def remove(pods: Pods, pod: Pod) -> None:
+    """Remove ``pod`` now. Raises: Busy if it runs or is being prepared."""
+    held = pods.hold(pod)
+    try:
+        if pod.place not in (directory.EXITED_GARBAGE, directory.GARBAGE):
+            held = pods.move(held, directory.EXITED_GARBAGE if pod.place == directory.RUN else directory.GARBAGE)
+        sweep(held)
+    finally:
+        os.close(held.descriptor)
+
+
+def sweep(held: Held) -> None:
+    """Remove what a pod left: processes, cgroups, mounts, files. What was done before is found done."""
+    pod = directory.Pod(uuid=held.uuid, place=held.place, path=held.path)
+    process = open_process(pod)
+    if process >= 0:
+        # Its supervisor was killed; the first process takes all the others of the pod with it.
+        pidfd.send_signal(process, _signal.SIGKILL)
+        pidfd.wait(process, _AFTER_KILL_S)
+        os.close(process)
+    cgroups, kill = _cgroups(pod)
+    remove_cgroups(cgroups, kill)
+    _unmount_below(held.path)
+    remove_tree(held.path)
+
+
+def _cgroups(pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    try:
+        document = Reader(fastjson.loads(pod.read("cgroups", "{}") or "{}", "cgroups"), "cgroups")
+        directories, kill = document["remove"].texts(), document["kill"].texts()
+    except InvalidSpec:
+        return (), ()
+    # Only what bears the pod's own mark: a damaged file must not remove the cgroups of others.
+    return tuple(d for d in directories if pod.uuid in d), tuple(f for f in kill if pod.uuid in f)
+
+
+def _unmount_below(path: str) -> None:
+    """Detach what is mounted below ``path`` on the host. Nothing should be; an EBUSY would keep the pod for ever."""
+    points = [unescape(line.split(" ")[4]) for line in read_text("/proc/self/mountinfo").splitlines()]
+    for point in reversed(points):
+        if point.startswith(f"{path}/"):
+            mount.detach(point)
+
+
+def _moved(path: str) -> float:
+    try:
+        return os.lstat(path).st_ctime  # rename(2) into another directory sets it
+    except OSError:
+        return float("inf")
+
+
+def failures(errors: list[PyrktError]) -> None:
+    """Raise the first of ``errors``, the others noted beside it."""
+    if errors:
+        for other in errors[1:]:
+            errors[0].add_note(other.message)
+        raise errors[0]

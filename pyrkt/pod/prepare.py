@@ -1,0 +1,166 @@
+"""The story of a pod, top to bottom: images, configurations, bundles, the plan. What it ends in is a prepared pod."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyrkt.base import fastjson, log
+from pyrkt.base.errors import UsageError
+from pyrkt.base.record import Record
+from pyrkt.base.undo import Undo
+from pyrkt.bundle.write import write
+from pyrkt.image.unpack.flatten import flatten
+from pyrkt.pod import configure, directory, ids
+from pyrkt.pod.compile import Part, boot_id, compiled, write_plan
+from pyrkt.pod.directory import write_new
+from pyrkt.pod.make import save_uuid
+from pyrkt.store.remove import remove_tree
+
+if TYPE_CHECKING:
+    from pyrkt.bundle.assemble import Bundle
+    from pyrkt.pod.ask import App, PodAsk
+    from pyrkt.pod.directory import Held, Pods
+    from pyrkt.pod.images import Source
+    from pyrkt.store import ImageRecord
+
+
+class Chosen(Record):
+    """One app on its way: what was asked, the image that was found, the name that results, its bundle."""
+
+    app: App
+    record: ImageRecord
+    name: str
+    bundle: Bundle
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what the user should know of the app: each isolator that is not as it was asked for, too."""
+        isolators = [report for report in self.bundle.reports if report.verdict != "enforced"]
+        return tuple(f"{self.name}: {remark}" for remark in (*self.bundle.warnings, *isolators))
+
+
+class Made(Record):
+    """A pod that was made, locked, in ``prepare``; the ids of its images, and what the user was told."""
+
+    pod: Held
+    images: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def prepare(ask: PodAsk, pods: Pods, source: Source, *, uuid_file: str = "", detach: bool = False) -> Made:
+    """Make a pod from what is asked, up to its plan.
+
+    Whatever fails leaves nothing: the pod's directory goes again.
+    Raises: what fetching, configuring and compiling raise.
+    """
+    images = [source.fetch(app.image, app.signature) for app in ask.apps]
+    _check_names(ask, images)
+    with Undo() as undo:
+        pod = pods.create()
+        undo.push(os.close, pod.descriptor)
+        undo.push(remove_tree, pod.path)
+        if uuid_file:
+            save_uuid(uuid_file, pod)
+        with source.hold():
+            remarks = _fill(pod, ask, images, pods, source, detach=detach)
+        undo.keep()
+    for remark in remarks:
+        log.warn(remark)
+    return Made(pod=pod, images=tuple(record.id for record in images), remarks=remarks)
+
+
+def _check_names(ask: PodAsk, images: list[ImageRecord]) -> None:
+    seen: set[str] = set()
+    for app, record in zip(ask.apps, images, strict=True):
+        name = configure.app_name(app, record)
+        if name in seen:
+            raise UsageError(f"two of the apps are named {name!r}", hint=f"{app.image} --name=ANOTHER")
+        seen.add(name)
+
+
+def _fill(
+    pod: Held, ask: PodAsk, images: list[ImageRecord], pods: Pods, source: Source, *, detach: bool
+) -> tuple[str, ...]:
+    """Write everything of the pod, the files that gc needs first; return what the user should be told."""
+    write_new(f"{pod.path}/created", str(time.time_ns()).encode())
+    trees = sorted({tree for record in images for tree in record.trees})
+    write_new(f"{pod.path}/trees", "".join(f"{tree}\n" for tree in trees).encode())
+    final = pods.path(directory.RUN, pod.uuid)
+    spaces = ids.mappings(private=ask.private_users, pods=pods, pod=pod)
+    place = configure.Place(uuid=pod.uuid, path=final, uid_mappings=spaces.uids, gid_mappings=spaces.gids)
+    chosen = tuple(_choose(ask, app, record, source, place) for app, record in zip(ask.apps, images, strict=True))
+    _directories(pod, ask)
+    copied = not ask.overlay or spaces.shifted
+    parts = tuple(_write_app(pod, one, source, copied=copied, shift=spaces.shift) for one in chosen)
+    _manifest(pod, ask, chosen)
+    write_recipe(pod.path, parts, detach=detach)
+    write_new(f"{pod.path}/net", ask.net.encode())
+    plan = compiled(parts, final, pod.uuid, detach=detach, on_failure=on_failure(final))
+    write_plan(pod.path, plan)
+    for record in images:
+        source.store.images.touch(record.id)
+    return (*(remark for one in chosen for remark in one.remarks()), *plan.remarks)
+
+
+def _choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: configure.Place) -> Chosen:
+    name = configure.app_name(app, record)
+    found = configure.compose(ask, app, record, source.store, place)
+    return Chosen(app=app, record=record, name=name, bundle=found)
+
+
+def _directories(pod: Held, ask: PodAsk) -> None:
+    for name in ("apps", "logs", "status", "volumes"):
+        os.mkdir(f"{pod.path}/{name}", 0o700)
+    for volume in ask.volumes:
+        if volume.kind == "empty":
+            path = f"{pod.path}/volumes/{volume.name}"
+            os.mkdir(path, 0o700)
+            os.chown(path, volume.uid, volume.gid)
+            os.chmod(path, volume.mode)  # after the chown, which would take setgid away
+
+
+def _write_app(pod: Held, one: Chosen, source: Source, *, copied: bool, shift: int) -> Part:
+    """Write the app's bundle; its root is an overlay over the image's trees, or a copy of them."""
+    home = f"{pod.path}/apps/{one.name}"
+    os.mkdir(home, 0o700)
+    root = configure.rootfs(source.store, one.record)
+    write(Path(home), one.bundle, root)
+    if copied:
+        os.rmdir(f"{home}/rootfs")
+        flatten(root, Path(home, "rootfs"))
+        if shift:
+            ids.shift(f"{home}/rootfs", shift)
+        return Part(name=one.name, config=one.bundle.config)
+    for name in ("upper", "work"):
+        os.mkdir(f"{home}/{name}", 0o755)
+    # The container sees the upper directory's own mode and owner as those of "/".
+    status = root.root().status
+    os.chown(f"{home}/upper", status.st_uid, status.st_gid)
+    os.chmod(f"{home}/upper", status.st_mode & 0o7777)
+    return Part(name=one.name, config=one.bundle.config, lowers=tuple(reversed(root.lowers)))
+
+
+def _manifest(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...]) -> None:
+    value = {
+        "acVersion": configure.AC_VERSION,
+        "acKind": "PodManifest",
+        "apps": [configure.pod_app(one.app, one.name, one.record, one.bundle.config) for one in chosen],
+        "volumes": [configure.volume_entry(volume) for volume in ask.volumes],
+    }
+    write_new(f"{pod.path}/pod", fastjson.dumps(value).encode())
+
+
+def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
+    """Write how the pod's plan was made, so that run-prepared knows whether it still fits."""
+    apps = [{"name": part.name, "lowers": list(part.lowers)} for part in parts]
+    value = {"apps": apps, "boot": boot_id(), "detach": detach}
+    write_new(f"{path}/recipe", fastjson.dumps(value).encode())
+
+
+def on_failure(path: str) -> tuple[str, ...]:
+    """Return the program that stage1 runs to say which step of the pod in ``path`` failed."""
+    entry = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/cli/entry.py"
+    return (sys.executable, "-I", "-S", entry, *(("--debug",) if log.debugging() else ()), "failed", path)

@@ -1,0 +1,267 @@
+"""Pods made before: what the same request came to the last time, written out again under a new UUID.
+
+All that ``prepare`` writes is a function of the request, the stored images, the host and this program; the pod's UUID
+stands in it as itself. So the second pod of a kind needs no image configuration, no compiler and none of their
+imports (60 ms): the recorded directory is made anew, with another UUID of the same length in the place of the first.
+What the function depends on is in the key; what cannot be put in a key (a device's number, the host's resolv.conf, a
+copied tree) is never recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from pyrkt import __version__
+from pyrkt.base import fastjson, log
+from pyrkt.base.atomic import write_all, write_file
+from pyrkt.kernel import lock
+from pyrkt.pod.ask import values
+from pyrkt.pod.directory import write_new
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyrkt.base.dirs import ConfigDirs
+    from pyrkt.pod.ask import PodAsk, Pull
+    from pyrkt.pod.directory import Held, Pods
+
+    _Entry = tuple[bytes, tuple[int, int, int], str, bytes]
+
+STAND_IN = b"00000000-0000-4000-8000-000000000000"
+"""Where the UUID goes in a record."""
+_FORMAT = b"pyrkt pod record 1\n"
+_END = b"end"
+_KEPT = 64
+"""Records; the oldest goes when there are more. A new image makes all records of before useless."""
+_OWN = ("created", "name", "userns")
+"""Files of a pod that are its own, not its kind's."""
+_SCHEMES = ("docker:", "sha256-", "sha512-")
+
+
+def key(ask: PodAsk, pull: Pull, dirs: ConfigDirs, data: str, *, detach: bool) -> str:
+    """Return the name of the record for what is asked; "" if it must not be recorded."""
+    if not _recordable(ask, pull):
+        return ""
+    try:
+        images = os.stat(f"{data}/images")
+        facts = _facts()
+    except OSError:
+        return ""
+    from _blake2 import blake2b  # noqa: PLC0415 - built in; hashlib would load OpenSSL
+
+    asked = values(ask.replace(name="", insecure=ask.insecure & {"capabilities", "paths", "seccomp"}))
+    store = [data, images.st_ino, images.st_mtime_ns]
+    # Surrogates stand for bytes that are not UTF-8, in a path say.
+    text = fastjson.dumps([asked, values(pull), values(dirs), store, facts, detach, log.debugging()])
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=24).hexdigest()
+
+
+def _recordable(ask: PodAsk, pull: Pull) -> bool:
+    if pull.policy == "update" or pull.decryption_keys or ask.net == "host" or ask.private_users or not ask.overlay:
+        return False
+    if ask.inherited or any(app.devices or app.io or app.signature for app in ask.apps):
+        return False
+    # An appc name means a file of that name, where there is one; the name of a layout or file says nothing of content.
+    if any(
+        not app.image.startswith(_SCHEMES) and (_is_path(app.image) or os.path.exists(app.image)) for app in ask.apps
+    ):
+        return False
+    return all(
+        os.path.realpath(v.source) == v.source and os.path.exists(v.source) for v in ask.volumes if v.kind == "host"
+    )
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith(("/", ".", "oci:", "file:", "http:", "https:"))
+
+
+def _facts() -> list[object]:
+    """Return what the compilers ask of the host and of this process, and what they are themselves."""
+    mounts = [line for line in _text("/proc/self/mountinfo").splitlines() if " - cgroup" in line]
+    bounding = [line for line in _text("/proc/self/status").splitlines() if line.startswith(("CapBnd", "Seccomp:"))]
+    return [
+        __version__,
+        _program(),
+        sys.executable,
+        os.uname().release,
+        os.geteuid(),
+        os.getegid(),
+        _text("/proc/sys/kernel/random/boot_id"),
+        _text("/proc/self/cgroup"),
+        _text("/proc/self/uid_map"),
+        mounts,
+        bounding,
+    ]
+
+
+def _program() -> list[object]:
+    """Return what tells this program from an earlier one: stage1's time, and in a source tree that of every module."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    found: list[object] = [package, _changed(f"{package}/stage1/stage1")]
+    if os.path.exists(f"{package}/stage1/steps.h"):  # a wheel does not carry it
+        for part in ("base", "bundle", "cgroup", "kernel", "plan", "pod", "spec", "stage1"):
+            with os.scandir(f"{package}/{part}") as entries:
+                found.append(max(entry.stat().st_mtime_ns for entry in entries))
+    return found
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _text(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        parts = []
+        while part := file.read(1 << 16):
+            parts.append(part)
+    return b"".join(parts).decode("utf-8", "surrogateescape")
+
+
+# --- records: after a line with the format, entries "kind mode uid gid size path\n" and ``size`` bytes each -----------
+
+
+def _record(pods: Pods, name: str) -> str:
+    return f"{pods.root}/cache/{name}"
+
+
+def keep(pods: Pods, name: str, pod: Held, images: list[str], remarks: tuple[str, ...]) -> None:
+    """Record the finished ``pod`` under ``name``. What does not fit a record is not recorded; failing is no error."""
+    if not name:
+        return
+    try:
+        entries = [_entry(b"remark", text.encode("utf-8", "surrogateescape")) for text in remarks]
+        entries += [_entry(b"image", identity.encode()) for identity in images]
+        found = list(_entries(pod.path, ""))
+        if any(entry is None for entry in found):
+            return
+        data = _FORMAT + b"".join([*entries, *filter(None, found), _entry(_END, b"")])
+        if STAND_IN in data:
+            return
+        os.makedirs(f"{pods.root}/cache", 0o700, exist_ok=True)
+        _make_room(f"{pods.root}/cache")
+        write_file(_record(pods, name), data.replace(pod.uuid.encode(), STAND_IN), durable=False)
+    except OSError as error:
+        log.debug(f"not recorded: {error}")
+
+
+def _entry(kind: bytes, data: bytes, path: str = "", status: os.stat_result | None = None) -> bytes:
+    mode, uid, gid = (status.st_mode & 0o7777, status.st_uid, status.st_gid) if status else (0, 0, 0)
+    return b"%b %o %d %d %d %b\n%b" % (kind, mode, uid, gid, len(data), os.fsencode(path), data)
+
+
+def _entries(top: str, below: str) -> Iterator[bytes | None]:
+    """Yield the entries of the pod's directory; None for what cannot be in a record."""
+    with os.scandir(f"{top}/{below}") as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path, status = f"{below}{entry.name}", entry.stat(follow_symlinks=False)
+            parts = path.split("/")
+            if path in _OWN:
+                continue
+            if "\n" in path or (parts[0] == "apps" and len(parts) > 2 and parts[2] == "volumes"):
+                yield None  # a volume that begins with the image's data
+            elif entry.is_dir(follow_symlinks=False):
+                yield _entry(b"dir", b"", path, status)
+                yield from _entries(top, f"{path}/")
+            elif entry.is_file(follow_symlinks=False):
+                with open(entry.path, "rb") as file:
+                    yield _entry(b"file", file.read(), path, status)
+            else:
+                yield None
+
+
+def _make_room(directory: str) -> None:
+    names = [f"{directory}/{name}" for name in os.listdir(directory)]
+    if len(names) >= _KEPT:
+        for name in sorted(names, key=_changed)[: len(names) - _KEPT + 1]:
+            os.unlink(name)
+
+
+def replay(pods: Pods, name: str, data: str) -> Held | None:
+    """Make a new pod from the record ``name``; None if there is none, or it does not fit any more."""
+    if not name:
+        return None
+    try:
+        with open(_record(pods, name), "rb", buffering=0) as file:
+            recorded = file.read()
+    except OSError:
+        return None
+    found = _parse(recorded)
+    if found is None:
+        return None
+    # From here on gc waits, so that the trees which are there now stay until the pod names them.
+    guard = lock.acquire(f"{data}/locks/gc", exclusive=False)
+    try:
+        if not _complete(found, data):
+            return None
+        pod = pods.create()
+        try:
+            _write(pod, found)
+            write_new(f"{pod.path}/created", b"%d" % time.time_ns())
+        except BaseException:
+            os.close(pod.descriptor)  # gc removes it: an aborted prepare
+            raise
+    finally:
+        os.close(guard)
+    for kind, _, _, content in found:
+        if kind == b"image":
+            _touch(f"{data}/images/{content.decode()}.json")
+        elif kind == b"remark":
+            log.warn(content.decode("utf-8", "surrogateescape"))
+    return pod
+
+
+def _parse(recorded: bytes) -> list[_Entry] | None:
+    """Return the entries; None if the record is not whole (a crash may leave an empty file)."""
+    if not recorded.startswith(_FORMAT):
+        return None
+    found: list[_Entry] = []
+    place = len(_FORMAT)
+    while (end := recorded.find(b"\n", place)) >= 0:
+        kind, mode, uid, gid, size, path = recorded[place:end].split(b" ", 5)
+        if kind == _END:
+            return found
+        place = end + 1 + int(size)
+        content = recorded[end + 1 : place]
+        found.append((kind, (int(mode, 8), int(uid), int(gid)), os.fsdecode(path), content))
+    return None
+
+
+def _complete(found: list[_Entry], data: str) -> bool:
+    """Tell whether the trees of the record are still stored."""
+    for kind, _, path, content in found:
+        if kind == b"file" and path == "trees":
+            return all(os.path.isdir(f"{data}/trees/{tree}/fs") for tree in content.decode().split())
+    return False
+
+
+def _write(pod: Held, found: list[_Entry]) -> None:
+    uuid, mine = pod.uuid.encode(), (os.geteuid(), os.getegid())
+    for kind, (mode, uid, gid), path, content in found:
+        place = f"{pod.path}/{path}"
+        if kind == b"dir":
+            os.mkdir(place, 0o700)
+            if (uid, gid) != mine:
+                os.chown(place, uid, gid)
+            if mode != 0o700:
+                os.chmod(place, mode)
+        elif kind == b"file":
+            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            try:
+                if mode & 0o077:
+                    os.fchmod(descriptor, mode)  # the umask is the caller's business, not this file's
+                write_all(descriptor, content.replace(STAND_IN, uuid))
+            finally:
+                os.close(descriptor)
+
+
+def _touch(path: str) -> None:
+    try:
+        os.utime(path)
+    except OSError:
+        pass

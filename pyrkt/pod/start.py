@@ -1,0 +1,72 @@
+"""From a prepared pod to a running one: the move, the lock, and stage1 in this process' place."""
+
+from __future__ import annotations
+
+import os
+
+from pyrkt.base import fastjson
+from pyrkt.base.errors import Busy, NotFound, StartFailed, UsageError
+from pyrkt.pod import directory
+from pyrkt.stage1 import launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Never
+
+    from pyrkt.pod.directory import Held, Pods
+
+
+def become(pods: Pods, pod: Held) -> Never:
+    """Move ``pod`` to ``run`` and become its supervisor; the exit code is then the app's.
+
+    The lock goes with the process: it is freed at the very moment that nothing of the pod is left.
+    """
+    running = pods.move(pod, directory.RUN)
+    os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
+    launch.run(*_read(running.path))
+
+
+def detach(pods: Pods, pod: Held) -> int:
+    """Move ``pod`` to ``run`` and leave its supervisor in the background; return when all apps run, with the pid.
+
+    Raises: StartFailed and what else the failed step was.
+    """
+    running = pods.move(pod, directory.RUN)
+    os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
+    try:
+        return launch.start(*_read(running.path))
+    finally:
+        os.close(running.descriptor)
+
+
+def _read(path: str) -> tuple[bytes, tuple[str, ...]]:
+    try:
+        with open(f"{path}/plan", "rb") as file:
+            plan = file.read()
+        with open(f"{path}/causes", "rb") as file:
+            causes = tuple(fastjson.loads(file.read(), f"{path}/causes"))
+    except FileNotFoundError:
+        raise StartFailed(
+            "the pod has no plan: its making was interrupted", hint="pyrkt gc, then prepare it anew"
+        ) from None
+    return plan, causes
+
+
+def take(pods: Pods, text: str) -> Held:
+    """Return the prepared pod that ``text`` means, locked. Raises: NotFound; UsageError if it is in another state."""
+    found = pods.find(text)
+    if found.place != directory.PREPARED:
+        raise UsageError(f"pod {found.uuid} is not prepared but {found.state()}", hint="pyrkt list shows the states")
+    try:
+        return pods.hold(found)
+    except (Busy, NotFound):
+        raise Busy(f"pod {found.uuid} is being started by another", hint="pyrkt status shows how it goes on") from None
+
+
+def fits(pod: Held) -> bool:
+    """Tell whether the pod's plan was made for a foreground run, since the last reboot."""
+    with open(f"{pod.path}/recipe", "rb") as file:
+        recipe = fastjson.loads(file.read(), f"{pod.path}/recipe")
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot = file.read().strip()
+    return isinstance(recipe, dict) and recipe.get("boot") == boot and recipe.get("detach") is False
