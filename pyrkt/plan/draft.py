@@ -50,6 +50,10 @@ class Draft:
         self._slots += 1
         return self._slots - 1
 
+    def free_slots(self) -> int:
+        """Return how many descriptors the plan may still keep."""
+        return MAX_SLOTS - self._slots
+
     def open(self, path: str, flags: int, cause: str) -> int:
         """Append the opening of a host file by the supervisor; return its slot."""
         slot = self.slot(cause)
@@ -72,6 +76,8 @@ class Subject:
         self.own = self.new | self.joined
         # Inside a user namespace the kernel keeps back device nodes, foreign file systems, raised limits.
         self.confined = "user" in self.own or host.in_userns or host.euid != 0
+        # What root of the host can reach, root of this user namespace may not.
+        self.from_outside = "user" in self.own and host.euid == 0
 
     def host_path(self, path: str) -> str:
         """Return ``path`` of the document as a host path: relative ones start at the bundle."""

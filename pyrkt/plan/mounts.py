@@ -6,7 +6,7 @@ from pyrkt.plan import options
 from pyrkt.plan.draft import refuse
 from pyrkt.plan.namespaces import map_text
 from pyrkt.plan.options import ATTR_RDONLY, MS_RDONLY
-from pyrkt.plan.steps import APP, BEFORE
+from pyrkt.plan.steps import APP, BEFORE, CHILD
 from pyrkt.spec import steps
 
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ MAKE_DIRECTORY, MAKE_AS_SOURCE = 1, 1
 # Fresh instances that the kernel gives only to the owner of the namespace they show.
 _SHOWS = {"proc": "pid", "sysfs": "network", "mqueue": "ipc"}
 _HOST_COPY = {"proc": "/proc", "sysfs": "/sys", "mqueue": "/dev/mqueue"}
+_SPARE_SLOTS = 4  # for the root, the cgroup and the seccomp agent
 _LABELLED = ("tmpfs", "mqueue", "devpts", "overlay", "ramfs")
 
 
@@ -97,17 +98,18 @@ class Mounts:
         if chosen.data:
             raise refuse(f"{where}.options", f"a bind mount takes no {chosen.data!r}")
         source = self.subject.host_path(mount.source)
-        attributes, clear = chosen.attributes()
         recursive = int(chosen.bind != 1)
         if chosen.idmap or mount.uid_mappings:
-            self._mapped(place, mount, chosen, (source, target, recursive))
+            maps = self._maps(place, mount)
+            self._tree((source, target, int(recursive and chosen.idmap != 1)), chosen, maps, cause)
+        elif self.subject.from_outside and self.draft.phase == CHILD and self.draft.free_slots() > _SPARE_SLOTS:
+            self._tree((source, target, recursive), chosen, (b"", b""), cause)
         else:
-            make = MAKE_AS_SOURCE
-            self.draft.add(steps.BIND, source, target, recursive, attributes, clear, make, cause=cause)
+            attributes, clear = chosen.attributes()
+            self.draft.add(steps.BIND, source, target, recursive, attributes, clear, MAKE_AS_SOURCE, cause=cause)
 
-    def _mapped(self, place: int, mount: Mount, chosen: Options, what: tuple[str, str, int]) -> None:
-        """A bind whose ids are mapped: made by the supervisor, since the rights needed are those of the file system."""
-        linux, (source, target, recursive) = self.subject.linux, what
+    def _maps(self, place: int, mount: Mount) -> tuple[bytes, bytes]:
+        linux = self.subject.linux
         uids, gids = mount.uid_mappings or linux.uid_mappings, mount.gid_mappings or linux.gid_mappings
         if not uids:
             raise refuse(f"mounts[{place}].options", "idmap needs uidMappings, here or in linux")
@@ -115,12 +117,21 @@ class Mounts:
             raise refuse(f"mounts[{place}].uidMappings", "the apps of a pod cannot have id-mapped mounts")
         if self.subject.host.kernel < (5, 12):
             raise refuse(f"mounts[{place}].uidMappings", "needs Linux 5.12")
+        return map_text(uids), map_text(gids)
+
+    def _tree(self, what: tuple[str, str, int], chosen: Options, maps: tuple[bytes, bytes], cause: str) -> None:
+        """Add a bind made with the supervisor's rights.
+
+        Mapping ids takes those of the file system's owner; and root of a user namespace may not be let into the
+        directories above the source. The copy is made before the mount namespace is cut off from the host's, so that
+        has to be done for it here.
+        """
+        source, target, recursive = what
         attributes, clear = chosen.attributes()
-        cause, slot = f"/mounts/{place}", self.draft.slot(f"mounts[{place}]")
-        tree = int(bool(recursive) and chosen.idmap != 1)
-        args = (slot, source, tree, attributes, clear, map_text(uids), map_text(gids))
-        self.draft.add(steps.OPEN_TREE, *args, cause=cause, phase=BEFORE)
+        slot = self.draft.slot(cause)
+        self.draft.add(steps.OPEN_TREE, slot, source, recursive, attributes, clear, *maps, cause=cause, phase=BEFORE)
         self.draft.add(steps.ATTACH, slot, target, MAKE_AS_SOURCE, cause=cause)
+        self.draft.add(steps.SET_PROPAGATION, target, options.MS_SLAVE | options.MS_REC, cause=cause)
 
     def _remount(self, mount: Mount, chosen: Options, target: str, cause: str) -> None:
         attributes, clear = chosen.attributes()

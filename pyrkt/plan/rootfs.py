@@ -57,12 +57,13 @@ def _root(draft: Draft, subject: Subject, rootfs: OverlayRoot | None) -> None:
         bits = VOLATILE * rootfs.volatile | USERXATTR * (rootfs.userxattr or subject.confined)
         args = (directory, rootfs.lowers, rootfs.upper, rootfs.work, bits)
         draft.add(steps.ROOT_OVERLAY, *args, cause="/root/path")
-    elif "user" in subject.own and subject.host.euid == 0 and draft.phase == CHILD:
+    elif subject.from_outside and draft.phase == CHILD:
         # Root of a user namespace may not be let into the directories above; the supervisor may.
         slot = draft.slot("root.path")
         args_open = (slot, directory, 1, 0, 0, b"", b"")
         draft.add(steps.OPEN_TREE, *args_open, cause="/root/path", phase=BEFORE)
         draft.add(steps.ROOT_TREE, slot, directory, cause="/root/path")
+        draft.add(steps.SET_PROPAGATION, "/", MS_SLAVE | MS_REC, cause="/root/path")
     else:
         draft.add(steps.ROOT_BIND, directory, 1, cause="/root/path")
 
