@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from hashlib import new as new_hash
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
@@ -42,10 +42,11 @@ _WRONG_PASSPHRASE = "No key to decrypt message"
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
-    """The head of a message: the passphrase packets, and the cipher of the data where it stands in the open."""
+    """The head of a message: the passphrase packets, the cipher of the data where it stands in the open, its place."""
 
     passphrases: tuple[Packet, ...]
     cipher: str
+    data_at: int
 
 
 def is_encrypted(first_bytes: bytes) -> bool:
@@ -72,10 +73,12 @@ def decrypt(path: Path, keys: DecryptionKeys, into: Path, *, limit: int = MAX_PL
     encryption is not AES or not protected, or the content is damaged or too large.
     """
     document = document or printable(path.name)
-    with path.open("rb") as file:
-        head = file.read(MAX_HEAD)
     try:
-        sealed = _sealed(head)
+        with path.open("rb") as file:
+            head = file.read(MAX_HEAD)
+            sealed = _sealed(head)
+            if not packets.is_armoured(head):
+                _check_end(file, sealed.data_at)
     except (ImageRefused, NotTrusted) as error:
         raise type(error)(f"{document}: {error.message}", hint=error.hint) from None
     handle, name = tempfile.mkstemp(dir=into.parent, prefix=f".{into.name}.", suffix=".tmp")
@@ -98,7 +101,7 @@ def _sealed(head: bytes) -> _Sealed:
     while True:
         tag, start = _head_at(data, position)
         if tag in (Tag.SEIPD, Tag.AED, Tag.SED):
-            return _Sealed(tuple(found), _data_cipher(tag, data[start : start + 2], found, public))
+            return _Sealed(tuple(found), _data_cipher(tag, data[start : start + 2], found, public), position)
         if tag not in (Tag.SKESK, Tag.PKESK, Tag.MARKER, Tag.PADDING):
             raise Malformed(f"not an encrypted OpenPGP message: packet of type {tag}")
         packet, position = packets.packet_at(data, position)
@@ -107,6 +110,29 @@ def _sealed(head: bytes) -> _Sealed:
         public += tag == Tag.PKESK
         if len(found) > MAX_PASSPHRASE_PACKETS:
             raise Malformed(f"encrypted with more than {MAX_PASSPHRASE_PACKETS} passphrases")
+
+
+def _check_end(file: BinaryIO, position: int) -> None:
+    """Check that the packet at ``position`` ends where the file does; the library would ignore what follows."""
+    size = file.seek(0, os.SEEK_END)
+    header = _read_at(file, position)
+    if not header[0] & 0x40:
+        kind = header[0] & 3
+        end = size if kind == 3 else position + 1 + (1 << kind) + int.from_bytes(header[1 : 1 + (1 << kind)], "big")
+    else:
+        end, more = position + 1, True
+        while more and end < size:
+            length, used, more = packets.new_length(_read_at(file, end), 0)
+            end += used + length
+        if more:
+            raise Malformed("encrypted OpenPGP message is cut short")
+    if end != size:
+        raise Malformed("encrypted OpenPGP message is cut short" if end > size else "data after the encrypted message")
+
+
+def _read_at(file: BinaryIO, position: int) -> bytes:
+    file.seek(position)
+    return file.read(6)
 
 
 def _head_at(data: bytes, position: int) -> tuple[int, int]:

@@ -126,12 +126,15 @@ def test_a_flipped_byte(gpg: Gpg, tmp_path: Path, where: float) -> None:
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.999])
 def test_cut_short(gpg: Gpg, tmp_path: Path, kept: float) -> None:
     message = gpg.encrypt(PLAIN, "sesame", *AES)
-    assert isinstance(refusal(tmp_path, message[: int(len(message) * kept)], "sesame"), ImageRefused)
+    error = refusal(tmp_path, message[: int(len(message) * kept)], "sesame")
+    assert error.message == "app.aci: encrypted OpenPGP message is cut short"
 
 
-def test_something_after_the_message(gpg: Gpg, tmp_path: Path) -> None:
+@pytest.mark.parametrize("extra", [b"\0", b"\xc3\x00", b"\n", b"again"])
+def test_something_after_the_message(gpg: Gpg, tmp_path: Path, extra: bytes) -> None:
     message = gpg.encrypt(PLAIN, "sesame", *AES)
-    assert isinstance(refusal(tmp_path, message + message, "sesame"), ImageRefused)
+    error = refusal(tmp_path, message + (message if extra == b"again" else extra), "sesame")
+    assert error.message == "app.aci: data after the encrypted message"
 
 
 def test_a_bomb(gpg: Gpg, tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ class Gpg:
         """Return ``data`` as a signed message, as simple signing has it."""
         return self.run("--local-user", name, *options, "--sign", stdin=data)
 
-    def encrypt(self, data: bytes, passphrase: str, *options: str) -> bytes:
-        """Return ``data`` encrypted under ``passphrase``."""
+    def encrypt(self, data: bytes, passphrase: str, *options: str, file: Path | None = None) -> bytes:
+        """Return ``data``, or the content of ``file``, encrypted under ``passphrase``."""
         command: list[str | Path] = [
             "gpg",
             "--homedir",
@@ -90,7 +90,10 @@ class Gpg:
             "--pinentry-mode=loopback",
         ]
         done = subprocess.run(
-            [*command, "--passphrase", passphrase, *options, "--symmetric"], input=data, capture_output=True, check=True
+            [*command, "--passphrase", passphrase, *options, "--symmetric", *([file] if file else [])],
+            input=data,
+            capture_output=True,
+            check=True,
         )
         return done.stdout
 
