@@ -1,0 +1,180 @@
+/* The last steps: nothing of the host's is inherited, and the process becomes the program. */
+#include "stage1.h"
+#include "text.h"
+
+#include <limits.h>
+#include <linux/prctl.h>
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
+
+enum { FIRST_FD = 3, CLOEXEC = 4 /* CLOSE_RANGE_CLOEXEC */, EXECUTE = 1 /* X_OK */ };
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+void default_signals(void)
+{
+	u64 none[4] = {0}; /* struct sigaction of the kernel: SIG_DFL, no flags, no mask */
+	for (int number = 1; number <= 64; number++)
+		if (number != SIGKILL && number != SIGSTOP)
+			sys(__NR_rt_sigaction, number, none, NULL, sizeof(u64));
+}
+
+/* Cleared by any change of ids or capabilities, so asked for again at the end. */
+void die_with_parent(void)
+{
+	struct pollfd poll = {.fd = (int)self.channel};
+	struct timespec now = {0, 0};
+	sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	/* it may have died before; then its end of the channel is closed */
+	if (self.channel >= 0 && sys(__NR_ppoll, &poll, 1, &now, NULL, 8) > 0 && poll.revents & POLLHUP)
+		sys_exit(START_FAILED);
+}
+
+long step_CLOSE_FDS(const struct step *step)
+{
+	i64 first = step_number(step, 0);
+	if (first < FIRST_FD || first > INT_MAX)
+		return -EINVAL;
+	self.first_fd = (u32)first;
+	return sys(__NR_close_range, first, ~0u, CLOEXEC);
+}
+
+long step_CHDIR(const struct step *step)
+{
+	static char where[PATH_MAX];
+	long r = sys(__NR_chdir, step_text(step, 0));
+	if (r < 0)
+		return r;
+	/* a directory outside the root, by a descriptor that somebody left open (CVE-2024-21626) */
+	r = sys(__NR_getcwd, where, sizeof where);
+	if (r >= 0 && where[0] == '/')
+		return 0;
+	self.detail = AT_TYPE;
+	return r < 0 && r != -ERANGE ? r : -EXDEV;
+}
+
+static const char *search_path(const char *const *environment)
+{
+	for (; *environment; environment++)
+		if (text_starts(*environment, "PATH="))
+			return *environment + 5;
+	return DEFAULT_PATH;
+}
+
+/* Only what execve(2) would do next is asked: that the file is there, is one, and may be executed. */
+static long check(const char *path)
+{
+	struct stat found;
+	long r = sys(__NR_newfstatat, AT_FDCWD, path, &found, 0);
+	if (r < 0)
+		return r;
+	if (!S_ISREG(found.st_mode))
+		return -EACCES;
+	return sys(__NR_faccessat, AT_FDCWD, path, EXECUTE);
+}
+
+static long execute(const char *path)
+{
+	return sys(__NR_execve, path, self.argv, self.envp);
+}
+
+/* Tries the program in each directory of the path, as execvp(3), but never through a shell. */
+static long find(const char *program, long (*act)(const char *))
+{
+	char path[PATH_MAX];
+	long r = -ENOENT;
+	if (!*program)
+		return r;
+	if (text_base(program) != program)
+		return act(program);
+	for (const char *at = search_path(self.envp); r < 0; at++) {
+		const char *end = at;
+		while (*end && *end != ':')
+			end++;
+		struct text text = TEXT(path);
+		text_add_bytes(&text, at, (size_t)(end - at));
+		text_add(&text, end == at ? "./" : "/");
+		text_add(&text, program);
+		long tried = text.cut ? -ENAMETOOLONG : act(path);
+		if (tried >= 0)
+			return tried;
+		/* one that may not be executed is worth more as a reason than one that is not there */
+		if (tried != -ENOENT && tried != -ENOTDIR && (r == -ENOENT || tried != -EACCES))
+			r = tried;
+		if (tried != -ENOENT && tried != -ENOTDIR && tried != -EACCES)
+			break;
+		at = end;
+		if (!*at)
+			break;
+	}
+	return r;
+}
+
+/* Says at once, as create must, that the program which start would run is not there. */
+static long program_check(void)
+{
+	u32 waiting = self.index;
+	self.index = next_step(waiting, CHILD, STEP_EXEC);
+	if (self.index == self.plan.count)
+		return 0;
+	const struct step *exec = &self.plan.steps[self.index];
+	step_list(exec, 2, self.envp);
+	long r = find(step_text(exec, 0), check);
+	if (r >= 0)
+		self.index = waiting;
+	return r;
+}
+
+long step_WAIT_START(const struct step *step)
+{
+	char path[40] = "";
+	struct text text = TEXT(path);
+	struct message message = {READY, self.index, 0, 0};
+	(void)step;
+	long r = program_check();
+	if (r >= 0)
+		r = send_message(self.channel, &message, NULL, 0);
+	if (r < 0)
+		return r;
+	/* through procfs, as the descriptor only names the fifo; this blocks until somebody reads */
+	text_add(&text, "self/fd/");
+	text_add_number(&text, self.fifo);
+	long fifo = sys_open(self.proc, path, O_WRONLY, 0);
+	if (fifo < 0)
+		return fifo;
+	sys(__NR_write, fifo, "0", 1); /* SIGPIPE is blocked: a reader that has gone again has started us all the same */
+	sys_close(fifo);
+	return 0;
+}
+
+/* An app tells PID 1 that it is set up, and waits for the others. */
+static long meet_apps(void)
+{
+	u8 byte = 0;
+	self.detail = AT_SYNC;
+	long r = write_all(self.ready, &byte, 1);
+	if (r >= 0)
+		r = read_all(self.go, &byte, 1);
+	self.detail = NOWHERE;
+	return r;
+}
+
+long step_EXEC(const struct step *step)
+{
+	u64 none = 0;
+	if (self.phase == APP_PHASE) {
+		long r = meet_apps();
+		if (r < 0)
+			return r;
+	}
+	if (!step_list(step, 1, self.argv))
+		return -EINVAL;
+	step_list(step, 2, self.envp);
+	sys(__NR_umask, self.umask);
+	default_signals();
+	if (self.phase == CHILD && !self.leaves)
+		die_with_parent();
+	sys(__NR_close_range, self.first_fd, ~0u, CLOEXEC);
+	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+	return find(step_text(step, 0), execute);
+}

@@ -1,0 +1,209 @@
+"""What a failed step means to a person: one sentence, with the line of configuration that asked for it, and a hint."""
+
+from __future__ import annotations
+
+import errno as numbers
+from os import strerror
+
+from pyrkt.base.errors import NotExecutable, ProgramMissing, StartFailed
+from pyrkt.spec import steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrkt.base.errors import PyrktError
+
+# What stage1 was doing within the step; the numbers are those of details.h.
+DETAILS = {
+    0: "",
+    1: "opening the source",
+    2: "finding the target inside the root",
+    3: "making the target inside the root",
+    4: "setting an option of the file system",
+    5: "creating the file system",
+    6: "setting the attributes of the mount",
+    7: "attaching the mount",
+    8: "the target lies in a procfs of the image's making",
+    9: "writing",
+    10: "putting the new file in place",
+    11: "making the process",
+    12: "waiting for the other process",
+    13: "reaching the console socket",
+    14: "it is not what it should be",
+    15: "it took too long",
+    16: "setting the groups",
+    17: "setting the group id",
+    18: "setting the user id",
+    19: "raising an ambient capability",
+    20: "detaching the host's root",
+    21: "changing the directory",
+}
+_OPENING, _TARGET, _MAKING, _OPTION, _PROC, _TYPE = 1, 2, 3, 4, 8, 14
+_TIMED_OUT, _MISSING_PROGRAM, _SIGNALLED = 124, 127, 128
+
+# What a person would call the step; {0} is its first argument.
+_WORDS = {
+    steps.MKDIR: "making the directory {0}",
+    steps.WRITE: "writing {1} to {0}",
+    steps.OPEN: "opening {1}",
+    steps.RMDIR: "removing {0}",
+    steps.UNLINK: "removing {0}",
+    steps.RENAME: "renaming {0} to {1}",
+    steps.CREATE: "writing {0}",
+    steps.OPEN_TREE: "taking {1} as a source of mounts",
+    steps.CGROUP_DEVICES: "setting the device rules of {0}",
+    steps.CONNECT: "connecting to {1}",
+    steps.CLONE: "making the namespaces",
+    steps.MAP_IDS: "mapping user and group ids",
+    steps.MAP_HELPER: "mapping ids by {0}",
+    steps.ENTER_CGROUP: "entering the cgroup {0}",
+    steps.ENTER_CGROUP_SLOT: "entering a cgroup",
+    steps.PID_FILE: "writing the pid file {0}",
+    steps.RECORD: "recording the container's pid in {0}",
+    steps.HOOK: "running the hook {0}",
+    steps.SETNS: "joining a namespace",
+    steps.UNSHARE: "making a namespace",
+    steps.SETSID: "starting a session",
+    steps.KEYRING: "joining a session keyring",
+    steps.LOOPBACK: "bringing the loopback interface up",
+    steps.HOSTNAME: "setting the hostname {0!r}",
+    steps.DOMAINNAME: "setting the domain name {0!r}",
+    steps.ROOT_IDS: "becoming root in the user namespace",
+    steps.TIME: "making a time namespace",
+    steps.PROPAGATION: "setting the mount propagation of {0}",
+    steps.ROOT_BIND: "taking {0} as the root file system",
+    steps.ROOT_OVERLAY: "mounting the image's layers on {0}",
+    steps.ROOT_TREE: "taking {1} as the root file system",
+    steps.MOUNT: "mounting {0} on {2}",
+    steps.BIND: "mounting {0} on {1}",
+    steps.ATTACH: "mounting on {1}",
+    steps.SET_ATTR: "changing the mount at {0}",
+    steps.SET_PROPAGATION: "setting the mount propagation of {0}",
+    steps.MKNOD: "making the device {0}",
+    steps.SYMLINK: "making the link {1}",
+    steps.MASK: "masking {0}",
+    steps.READ_ONLY: "making {0} read-only",
+    steps.PIVOT: "going into the root file system",
+    steps.CHROOT: "going into the root file system",
+    steps.ROOT_READ_ONLY: "making the root file system read-only",
+    steps.MKDIR_IN: "making the directory {0}",
+    steps.TERMINAL: "setting the terminal up",
+    steps.STDIO: "setting standard input and output up",
+    steps.SYSCTL: "setting the kernel parameter {0} to {1!r}",
+    steps.RLIMIT: "setting a resource limit",
+    steps.OOM_SCORE: "setting oom_score_adj to {0}",
+    steps.CAPS_BOUND: "bounding capabilities",
+    steps.USER: "becoming user {0}, group {1}",
+    steps.CAPS: "setting capabilities",
+    steps.NO_NEW_PRIVS: "setting no_new_privs",
+    steps.SECCOMP: "loading the seccomp filter",
+    steps.SECCOMP_AGENT: "loading the seccomp filter for its agent",
+    steps.PERSONALITY: "setting the personality",
+    steps.APPARMOR: "applying the AppArmor profile {0}",
+    steps.SELINUX: "applying the SELinux label {0}",
+    steps.SCHEDULER: "setting the scheduler",
+    steps.IO_PRIORITY: "setting the I/O priority",
+    steps.MEMORY_POLICY: "setting the memory policy",
+    steps.CHDIR: "going to the working directory {0}",
+    steps.CLOSE_FDS: "closing descriptors",
+    steps.WAIT_START: "waiting to be started",
+    steps.EXEC: "executing {0}",
+    steps.APP: "starting the app {0}",
+    steps.INIT: "starting the pod's apps",
+    steps.EXIT_FILE: "writing the exit code to {0}",
+}
+
+_EXEC_HINTS = {
+    numbers.ENOENT: "it must exist in the image, with the interpreter it names; PATH of the container is searched",
+    numbers.ENOTDIR: "a part of its path is a file",
+    numbers.EACCES: "it needs to be a regular file with execute permission for the container's user",
+    numbers.ENOEXEC: "it is no program of this architecture; a script needs a first line like #!/bin/sh",
+    numbers.E2BIG: "arguments and environment are too long",
+    numbers.EPERM: "a file system mounted nosuid, noexec or an LSM may forbid it",
+    numbers.ELOOP: "its path holds too many symbolic links",
+}
+
+_STEP_HINTS = {
+    (steps.SETNS, numbers.EINVAL): "is the namespace of the kind that the configuration says?",
+    (steps.CLONE, numbers.ENOSPC): "too many namespaces: see /proc/sys/user/max_*_namespaces",
+    (steps.CLONE, numbers.EPERM): "run as root, or with a user namespace; user namespaces may be switched off here",
+    (steps.APPARMOR, numbers.EINVAL): "this kernel has no AppArmor; take process.apparmorProfile out",
+    (steps.SELINUX, numbers.EINVAL): "this kernel has no SELinux; take process.selinuxLabel out",
+    (steps.CHDIR, numbers.ENOENT): "process.cwd must exist in the root file system",
+    (steps.CHDIR, numbers.EXDEV): "the working directory lies outside the container",
+    (steps.RLIMIT, numbers.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE on the host",
+    (steps.OOM_SCORE, numbers.EACCES): "lowering oom_score_adj needs CAP_SYS_RESOURCE on the host",
+    (steps.TERMINAL, numbers.ENOENT): "a terminal needs a devpts on /dev/pts in the container",
+    (steps.MOUNT, numbers.ENODEV): "this kernel does not know that file system",
+    (steps.MOUNT, numbers.ELOOP): "the image has a symbolic link where the mount belongs",
+    (steps.MAP_IDS, numbers.EPERM): "root, or newuidmap with a range in /etc/subuid and /etc/subgid, may map these ids",
+    (steps.PIVOT, numbers.EINVAL): "the root may be an initramfs: try --no-pivot",
+}
+
+_DETAIL_HINTS = {
+    (_OPENING, numbers.ENOENT): "the source must exist on the host",
+    (_MAKING, numbers.EROFS): "make the mount point in the image, or the root file system writable",
+    (_MAKING, numbers.ENOENT): "a part of the path is a dangling symbolic link in the image",
+    (_TARGET, numbers.ELOOP): "the image has a symbolic link where none may be",
+    (_TARGET, numbers.ENOENT): "the target must exist in the root file system",
+    (_OPTION, numbers.EINVAL): "the file system does not take one of the mount options",
+    (_PROC, numbers.EXDEV): "the image leads the mount into /proc by a symbolic link",
+    (_TYPE, numbers.ENOTTY): "/dev/pts/ptmx of the image is no terminal multiplexer",
+}
+
+
+def _arguments(plan: bytes, index: int) -> tuple[int, list[str | int]]:
+    """Return code and arguments, blobs and lists as their first words, of step ``index``."""
+    at = 16
+    for number in range(index + 1):
+        code, count = int.from_bytes(plan[at : at + 2], "little"), plan[at + 3]
+        lengths = [int.from_bytes(plan[at + 4 + 4 * i : at + 8 + 4 * i], "little") for i in range(count)]
+        at += 4 + 4 * count
+        if number == index:
+            values: list[str | int] = []
+            for kind, length in zip(steps.TABLE[code][1], lengths, strict=True):
+                data, at = plan[at : at + length], at + length
+                words = data.split(b"\0", 1)[0].decode("utf-8", "replace").strip()
+                values.append(int.from_bytes(data, "little", signed=True) if kind == "i" else words)
+            return code, values
+        at += sum(lengths)
+    raise IndexError(index)
+
+
+def _ended(detail: int) -> str:
+    if detail == _TIMED_OUT:
+        return "it took too long and was killed"
+    return f"it was killed by signal {detail - _SIGNALLED}" if detail > _SIGNALLED else f"it failed with code {detail}"
+
+
+def _hint(code: int, errno: int, detail: int) -> str:
+    found = _STEP_HINTS.get((code, errno)) or _DETAIL_HINTS.get((detail, errno))
+    if found:
+        return found
+    if errno == numbers.EPERM:
+        return "this needs a privilege that the runtime, or the user namespace it works in, does not have"
+    return "pyrkt plan shows every step and the line of configuration that caused it"
+
+
+def failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail: int) -> PyrktError:
+    """Return the error to raise for step ``index`` of ``plan`` that failed with ``errno``.
+
+    ``errno`` 0 means that a program which the step ran failed, and ``detail`` is its exit code or 128 + its signal;
+    otherwise ``detail`` is a number of details.h. The class is ProgramMissing or NotExecutable for the program
+    itself, else StartFailed.
+    """
+    try:
+        code, values = _arguments(plan, index)
+    except (IndexError, KeyError):
+        return StartFailed(f"stage1 refused the plan ({strerror(errno)})", hint="this is a defect of pyrkt: report it")
+    sentence = _WORDS.get(code, steps.TABLE[code][0]).format(*values)
+    if index < len(causes) and causes[index]:
+        sentence += f" ({causes[index]})"
+    if code == steps.EXEC:
+        missing = errno in {numbers.ENOENT, numbers.ENOTDIR}
+        kind = ProgramMissing if missing else NotExecutable
+        return kind(f"{sentence}: {strerror(errno)}", hint=_EXEC_HINTS.get(errno, ""))
+    if errno == 0:
+        hint = "it was not found" if detail == _MISSING_PROGRAM else "what it says itself stands above, if anything"
+        return StartFailed(f"{sentence}: {_ended(detail)}", hint=hint)
+    reason = f"{DETAILS[detail]}: {strerror(errno)}" if DETAILS.get(detail) else strerror(errno)
+    return StartFailed(f"{sentence}: {reason}", hint=_hint(code, errno, detail))

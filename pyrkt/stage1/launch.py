@@ -1,0 +1,114 @@
+"""Starting stage1: from a sealed copy of itself, with a sealed plan, as this process or beside it.
+
+The memfd that stage1 gets holds the plan's bytes and, behind them, the cause of each step with its NUL. stage1 reads
+the first part only; should a step fail, whoever has to say so finds both there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrkt.base.errors import StartFailed
+from pyrkt.kernel import memfd
+from pyrkt.stage1.failure import failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from pyrkt.base.errors import PyrktError
+
+_NAME = "pyrkt-stage1"
+_REPORT_SIZE = 16  # struct report of supervise.c: i32 index, i32 errno, i64 detail or pid
+_SIZE_AT, _HEADER_SIZE = 12, 16
+
+
+def binary() -> str:
+    """Return the path of the static program that carries plans out."""
+    return os.path.join(os.path.dirname(__file__), "stage1")
+
+
+def _program() -> int:
+    try:
+        return memfd.sealed_copy(_NAME, binary())
+    except FileNotFoundError:
+        raise StartFailed(f"{binary()}: not there", hint="install pyrkt again, or run scripts/develop") from None
+
+
+def _handed_over(plan: bytes, causes: tuple[str, ...]) -> int:
+    words = "".join(f"{cause}\0" for cause in causes).encode("utf-8", "surrogateescape")
+    descriptor = memfd.sealed("plan", plan + words)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only; stage1 closes it for all who come after
+    return descriptor
+
+
+def run(plan: bytes, causes: tuple[str, ...] = ()) -> NoReturn:
+    """Become stage1 with ``plan``; what then ends this process is the container's exit code, or 128 + its signal.
+
+    If a step fails, stage1 becomes the plan's ON_FAILURE program, with four more arguments: hand them to ``failed``.
+    """
+    program = _program()
+    os.execve(program, [_NAME, str(_handed_over(plan, causes)), "-"], os.environ)  # noqa: S606 - to become it is the point
+
+
+def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0) -> int:
+    """Run stage1 beside this process until the container is set up and waits or runs; return the container's pid.
+
+    After that stage1 is gone if the plan has WAIT_START or LEAVE, and the container is a child of our nearest
+    subreaper; otherwise it stays, in a session of its own, as the container's supervisor.
+    ``preserve_fds`` descriptors from 3 on, those of them that are open, reach the container if the plan lets them.
+    Raises: the error of the failed step; then stage1 has taken everything down again.
+    """
+    for descriptor in range(3, 3 + preserve_fds):
+        try:
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
+        except OSError:
+            pass  # not open: the caller has promised more than it gave
+    program, words = _program(), _handed_over(plan, causes)
+    inward, outward = os.pipe()
+    try:
+        os.set_inheritable(outward, True)  # noqa: FBT003 - positional only
+        argv = [_NAME, str(words), str(outward)]
+        pid = os.posix_spawn(f"/proc/self/fd/{program}", argv, os.environ)
+    finally:
+        for descriptor in (program, words, outward):
+            os.close(descriptor)
+    try:
+        return _outcome(pid, _read(inward), plan, causes)
+    finally:
+        os.close(inward)
+
+
+def _read(descriptor: int) -> bytes:
+    data = b""
+    while len(data) < _REPORT_SIZE and (more := os.read(descriptor, _REPORT_SIZE - len(data))):
+        data += more
+    return data
+
+
+def _outcome(pid: int, report: bytes, plan: bytes, causes: tuple[str, ...]) -> int:
+    if len(report) < _REPORT_SIZE:
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        raise StartFailed(f"stage1 ended with {code} before the container was set up", hint="see dmesg(1)")
+    index, errno, value = (int.from_bytes(report[a:b], "little", signed=True) for a, b in ((0, 4), (4, 8), (8, 16)))
+    if (index, errno) == (-1, 0):
+        os.waitpid(pid, os.WNOHANG)  # it may be on its way out; what is left of it goes when we go
+        return value
+    os.waitpid(pid, 0)
+    raise failure(plan, causes, index, errno, value)
+
+
+def failed(arguments: list[str]) -> PyrktError:
+    """Return the error behind the four arguments that stage1 appends to ON_FAILURE, which are the last ones.
+
+    They are the failed step's index, errno, detail, and the descriptor that holds plan and causes.
+    """
+    index, errno, detail, descriptor = (int(word) for word in arguments[-4:])
+    data = b""
+    while more := os.pread(descriptor, 1 << 20, len(data)):
+        data += more
+    os.close(descriptor)
+    size = int.from_bytes(data[_SIZE_AT:_HEADER_SIZE], "little")
+    causes = data[size:].decode("utf-8", "surrogateescape").split("\0")[:-1]
+    return failure(data[:size], tuple(causes), index, errno, detail)

@@ -1,0 +1,81 @@
+/* stage1 PLAN REPORT: follows the plan in descriptor PLAN, a sealed memfd.
+ *
+ * REPORT is "-", and failures are said by the plan's ON_FAILURE; or a descriptor that takes one struct report:
+ * index of the failed step, errno and detail, or -1, 0 and the container's pid.
+ */
+#include "stage1.h"
+#include "text.h"
+
+#include <linux/memfd.h>
+#include <linux/prctl.h>
+#include <sys/mman.h>
+
+enum { USAGE = 64, GET_SEALS = 1034, SEAL_SHRINK = 2, SEAL_WRITE = 8, APPENDED = 5 };
+
+static void *room(size_t size)
+{
+	return (void *)sys(__NR_mmap, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static bool is_error(const void *pointer)
+{
+	return (uintptr_t)pointer > -4096ul;
+}
+
+/* What has been checked must not change any more. */
+static const u8 *map_plan(size_t *size)
+{
+	struct stat found;
+	long seals = sys(__NR_fcntl, self.plan_fd, GET_SEALS, 0);
+	if (seals < 0 || ~seals & (SEAL_SHRINK | SEAL_WRITE) || sys_stat(self.plan_fd, &found) < 0 || !found.st_size)
+		return NULL;
+	*size = (size_t)found.st_size;
+	void *data = (void *)sys(__NR_mmap, NULL, *size, PROT_READ, MAP_PRIVATE, self.plan_fd, 0);
+	return is_error(data) ? NULL : data;
+}
+
+static bool load_plan(void)
+{
+	size_t size;
+	u32 culprit;
+	const u8 *data = map_plan(&size);
+	long count = data ? plan_count(data, size) : -1;
+	if (count < 0)
+		return false;
+	self.plan.steps = room((size_t)count * sizeof *self.plan.steps);
+	if (is_error(self.plan.steps) || plan_decode(data, size, &self.plan, &culprit) < 0)
+		return false;
+	size_t words = (size_t)self.plan.longest_list + APPENDED;
+	self.argv = room(2 * words * sizeof *self.argv);
+	self.envp = self.argv + words;
+	return !is_error(self.argv);
+}
+
+int main(int argc, char **argv, char **envp)
+{
+	i64 plan_fd, report = -1;
+	if (argc != 3 || !text_number(argv[1], &plan_fd) || (strcmp(argv[2], "-") && !text_number(argv[2], &report)))
+		return USAGE;
+	self.environment = envp;
+	self.plan_fd = plan_fd;
+	self.report = report;
+	self.channel = self.fifo = self.child_fd = self.root = -1;
+	self.first_fd = 3;
+	for (int i = 0; i < SLOTS; i++)
+		self.slots[i] = -1;
+	sys(__NR_fcntl, plan_fd, F_SETFD, FD_CLOEXEC);
+	if (report >= 0)
+		sys(__NR_fcntl, report, F_SETFD, FD_CLOEXEC);
+	if (!load_plan()) {
+		i32 words[4] = {-1, EBADMSG, 0, 0};
+		if (report >= 0)
+			write_all(report, words, sizeof words);
+		return START_FAILED;
+	}
+	sys(__NR_prctl, PR_SET_NAME, "pyrkt", 0, 0, 0);
+	self.umask = (u32)sys(__NR_umask, 0);
+	sys(__NR_umask, self.umask);
+	self.leaves = has_step(BEFORE, STEP_LEAVE) || has_step(CHILD, STEP_WAIT_START);
+	self.joins = has_step(BEFORE, STEP_SETNS);
+	supervise();
+}

@@ -1,0 +1,122 @@
+/* Programs that a step runs to their end: hooks and the helpers that map ids. */
+#include "stage1.h"
+#include "text.h"
+
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum { P_PIDFD_ID = 3, TIMED_OUT = 124 };
+
+long wait_for(long pidfd)
+{
+	siginfo_t info;
+	long r;
+	memset(&info, 0, sizeof info);
+	while ((r = sys(__NR_waitid, P_PIDFD_ID, pidfd, &info, WEXITED, NULL)) == -EINTR)
+		;
+	if (r < 0)
+		return r;
+	return info.si_code == CLD_EXITED ? info.si_status & 0xff : 128 + info.si_status;
+}
+
+static _Noreturn void become(const char *path, const char **argv, const char **envp, long input)
+{
+	u64 none = 0;
+	/* its own group, so that a hook which takes too long is killed with what it has started */
+	sys(__NR_setpgid, 0, 0);
+	sys(__NR_dup3, input, 0, 0);
+	sys(__NR_umask, self.umask);
+	sys(__NR_chdir, "/");
+	default_signals();
+	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+	sys(__NR_close_range, 3, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
+	long r = sys(__NR_execve, path, argv, envp);
+	sys_exit(r == -ENOENT || r == -ENOTDIR ? PROGRAM_MISSING : NOT_EXECUTABLE);
+}
+
+/* Waits seconds (0: for ever) for the program; PROGRAM_FAILED unless it exits with 0. */
+static long await(long pidfd, i64 pid, i64 seconds)
+{
+	struct pollfd poll = {.fd = (int)pidfd, .events = POLLIN};
+	struct timespec limit = {.tv_sec = seconds};
+	long r;
+	while ((r = sys(__NR_ppoll, &poll, 1, seconds > 0 ? &limit : NULL, NULL, 8)) == -EINTR)
+		;
+	if (r == 0)
+		sys(__NR_kill, -pid, SIGKILL); /* not reaped yet, so the number is still its group's */
+	long code = wait_for(pidfd);
+	if (code < 0)
+		return code;
+	self.detail_of_program = r == 0 ? TIMED_OUT : code;
+	return r == 0 || code ? PROGRAM_FAILED : 0;
+}
+
+long run_program(const char *path, const char **argv, const char **envp, long input, i64 seconds)
+{
+	i32 pidfd = -1;
+	self.detail = AT_CLONE;
+	i64 pid = clone_process(0, &pidfd, -1);
+	if (pid == 0)
+		become(path, argv, envp, input);
+	if (pid < 0)
+		return pid;
+	long r = await(pidfd, pid, seconds);
+	sys_close(pidfd);
+	return r;
+}
+
+/* The state as a file: a hook that does not read it blocks nobody. */
+static long state_file(const struct step *step)
+{
+	char digits[24];
+	struct text pid = TEXT(digits);
+	text_add_number(&pid, self.phase == PARENT ? self.child : self.phase == AFTER ? 0 : own_pid());
+	long fd = sys(__NR_memfd_create, "state", 1 /* MFD_CLOEXEC */);
+	if (fd < 0)
+		return fd;
+	long r = write_all(fd, step_text(step, 4), strlen(step_text(step, 4)));
+	if (r >= 0 && step->arg[5].size)
+		r = write_all(fd, digits, pid.used);
+	if (r >= 0)
+		r = write_all(fd, step->arg[5].at, step->arg[5].size);
+	if (r >= 0)
+		r = sys(__NR_lseek, fd, 0, 0);
+	if (r >= 0)
+		return fd;
+	sys_close(fd);
+	return r;
+}
+
+long step_HOOK(const struct step *step)
+{
+	step_list(step, 1, self.argv);
+	step_list(step, 2, self.envp);
+	long input = state_file(step);
+	if (input < 0)
+		return input;
+	long r = run_program(step_text(step, 0), self.argv, self.envp, input, step_number(step, 3));
+	sys_close(input);
+	return r;
+}
+
+long step_MAP_HELPER(const struct step *step)
+{
+	static const char *const no_environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+	char digits[24];
+	struct text pid = TEXT(digits);
+	text_add_number(&pid, self.child);
+	if (!step_list(step, 0, self.argv))
+		return -EINVAL;
+	for (const char **word = self.argv; *word; word++)
+		if (!strcmp(*word, "{pid}"))
+			*word = digits;
+	long null = sys_open(AT_FDCWD, "/dev/null", O_RDONLY, 0);
+	if (null < 0)
+		return null;
+	long r = run_program(self.argv[0], self.argv, (const char **)(uintptr_t)no_environment, null, 0);
+	sys_close(null);
+	return r;
+}

@@ -1,0 +1,134 @@
+/* What the parts of stage1 share.  One process follows one plan, so its state is one object.
+ *
+ *   supervisor                          first process (C)                    an app of a pod (A)
+ *   ----------                          -----------------                    -------------------
+ *   B steps
+ *   clone ---------------------------->
+ *   P steps
+ *   GO ------------------------------->
+ *                                       C steps
+ *            <------------------- MEET
+ *   P steps after MEET
+ *   GO ------------------------------->
+ *            <--------------- TERMINAL  (the master, and a socket to say "go on" by)
+ *            <----------- READY or EOF  WAIT_START, or INIT ----------------> A steps, exec
+ *   P steps after STARTED               or exec
+ *   signals, terminal                   (PID 1 of a pod: reaps)
+ *            <------------------ EXITED  one for each app
+ *   E steps                             ends
+ *
+ * FAILED may come from C or A at any time before READY or EOF.
+ */
+#ifndef PYRKT_STAGE1_H
+#define PYRKT_STAGE1_H
+
+#include "plan.h"
+
+enum { START_FAILED = 125, NOT_EXECUTABLE = 126, PROGRAM_MISSING = 127 };
+
+/* A program that a step ran has failed: reported as errno 0, with its exit code as the detail. */
+#define PROGRAM_FAILED (-4096L)
+
+enum kind { GO = 1, MEET, TERMINAL, READY, FAILED, EXITED };
+
+struct message {
+	u32 kind;
+	u32 index; /* of the step; of the app, counted from 0, for EXITED */
+	i64 error; /* errno; the exit code for EXITED */
+	i64 detail;
+};
+
+struct self {
+	struct plan plan;
+	char **environment;
+	const char **argv, **envp; /* room for the longest lists of the plan, made before the clone */
+	enum phase phase;
+	u32 index; /* of the step that is being done */
+	i64 detail;
+	i64 detail_of_program;
+	long plan_fd, report, channel, proc, root, fifo;
+	long slots[SLOTS];
+	i64 child; /* pid, as the supervisor sees it */
+	long child_fd;
+	i64 exit_code;
+	u32 umask;
+	u32 first_fd; /* from here on nothing is inherited by the program */
+	bool joins, joining, leaves, empty_root;
+	long ready, go; /* an app's ends of the pipes to the pod's PID 1 */
+};
+extern struct self self;
+
+/* run.c */
+long run_steps(enum phase phase, u32 from, u32 to); /* [from, to); self.index is the failing step's */
+u32 next_step(u32 from, enum phase phase, enum code code);
+bool has_step(enum phase phase, enum code code);
+long keep(i64 slot, long fd); /* puts fd in a slot, or closes it and fails */
+long kept(i64 slot);
+_Noreturn void give_up(long error); /* C and A: tell the supervisor, end */
+int exit_code_of(u32 index, long error);
+
+/* channel.c */
+long send_message(long channel, const struct message *message, const i32 *fds, u32 count);
+long receive_message(long channel, struct message *message, i32 *fds, u32 room, bool wait);
+long await_go(void);
+
+/* proc.c: the host's procfs, opened before anything of an image is in sight */
+long open_proc(void);
+long proc_open(const char *path, u64 flags);
+long proc_write(const char *path, const void *data, size_t size);
+long proc_write_own(const char *path, const void *data, size_t size);
+i64 own_pid(void); /* as the host's procfs counts */
+
+/* resolve.c: paths inside the root, as descriptors */
+enum make { MAKE_NOTHING, MAKE_DIRECTORY, MAKE_FILE };
+long in_root(const char *path, u64 flags, u64 resolve);
+long target_in_root(const char *path, enum make make, u64 resolve);
+long parent_in_root(const char *path, bool make, char *last); /* last: NAME_MAX + 1 */
+
+/* files.c */
+long replace_file(const char *path, const void *data, size_t size, u32 mode);
+long connect_to(const char *path); /* of a listening unix socket */
+
+/* ids.c */
+long map_ids(i64 pid, struct bytes uids, struct bytes gids, bool deny);
+
+/* program.c */
+long run_program(const char *path, const char **argv, const char **envp, long input, i64 seconds);
+long wait_for(long pidfd); /* exit code or 128 + signal, or -errno */
+
+/* mounts.c */
+long new_mount(const char *type, const char *const *options, u32 attributes); /* "key", "value" or NULL, ..., NULL */
+long attach(long tree, long target);
+long clone_tree(long fd, bool recursive);
+long set_attributes(long fd, bool recursive, u64 set, u64 clear);
+long attach_null(long target); /* bind a true /dev/null */
+
+/* root.c */
+long enter_root(long root); /* pivot into it, detach what was before */
+
+/* caps.c */
+long set_caps(u64 effective, u64 permitted, u64 inheritable, u64 ambient);
+long bound_caps(u64 mask);
+
+/* exec.c */
+void default_signals(void);
+void die_with_parent(void);
+
+/* spawn.c */
+long spawn(void);
+i64 clone_process(u64 flags, i32 *pidfd, long cgroup);
+
+/* relay.c: the outer terminal and the container's, in the supervisor */
+struct pollfd;
+enum { RELAY_POLLS = 3 };
+long relay_start(long master);
+bool relay_runs(void);
+void relay_size(void);
+void relay_polls(struct pollfd *polls); /* fills RELAY_POLLS of them */
+void relay_move(const struct pollfd *polls);
+void relay_end(void);
+
+/* supervise.c */
+_Noreturn void supervise(void);
+
+#endif

@@ -1,0 +1,291 @@
+/* The supervisor: the host's side of a container, from the first step to the last. */
+#include "stage1.h"
+#include "text.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static struct {
+	u32 parent_at; /* the P steps before this one are done */
+	long signals;
+	bool started, ended;
+} super;
+
+struct report { /* what start() reads */
+	i32 index, error;
+	i64 value;
+};
+
+static void report(u32 index, i64 error, i64 value)
+{
+	struct report words = {(i32)index, (i32)error, value};
+	if (self.report < 0)
+		return;
+	write_all(self.report, &words, sizeof words);
+	sys_close(self.report);
+	self.report = -1;
+}
+
+/* Every one is tried: what cannot be removed must not keep the rest from being removed. */
+static void after_steps(void)
+{
+	self.phase = AFTER;
+	for (u32 i = 0; i < self.plan.count; i++)
+		run_steps(AFTER, i, i + 1);
+}
+
+/* Runs stage0 again, with the plan at hand, to say in words what went wrong. */
+static void become_stage0(u32 index, i64 error, i64 detail)
+{
+	static char digits[4][24];
+	u64 none = 0;
+	u32 step = next_step(0, BEFORE, STEP_ON_FAILURE), words;
+	if (step == self.plan.count || !(words = step_list(&self.plan.steps[step], 0, self.argv)))
+		return;
+	i64 numbers[] = {index, error, detail, self.plan_fd};
+	for (int i = 0; i < 4; i++) {
+		struct text text = TEXT(digits[i]);
+		text_add_number(&text, numbers[i]);
+		self.argv[words + (u32)i] = digits[i];
+	}
+	self.argv[words + 4] = NULL;
+	sys(__NR_fcntl, self.plan_fd, F_SETFD, 0);
+	default_signals();
+	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+	sys(__NR_execve, self.argv[0], self.argv, self.environment);
+}
+
+static _Noreturn void fail(u32 index, i64 error, i64 detail)
+{
+	if (self.child) {
+		sys(__NR_pidfd_send_signal, self.child_fd, SIGKILL, NULL, 0);
+		wait_for(self.child_fd);
+	}
+	relay_end();
+	self.exit_code = exit_code_of(index, (long)error);
+	after_steps();
+	if (self.report >= 0)
+		report(index, error, detail);
+	else
+		become_stage0(index, error, detail);
+	sys_exit((int)self.exit_code);
+}
+
+static _Noreturn void fail_here(long r)
+{
+	if (r == PROGRAM_FAILED)
+		fail(self.index, 0, self.detail_of_program);
+	fail(self.index, -r, self.detail);
+}
+
+/* The P steps up to the next MEET or STARTED. */
+static void parent_steps(void)
+{
+	u32 from = super.parent_at, meet = next_step(from, PARENT, STEP_MEET), started = next_step(from, PARENT, STEP_STARTED);
+	u32 to = meet < started ? meet : started;
+	self.phase = PARENT;
+	super.parent_at = to < self.plan.count ? to + 1 : to;
+	long r = run_steps(PARENT, from, to);
+	if (r < 0)
+		fail_here(r);
+}
+
+static void let_go(void)
+{
+	struct message message = {.kind = GO};
+	self.detail = AT_SYNC;
+	long r = send_message(self.channel, &message, NULL, 0);
+	/* EPIPE: it has died, and what it said before is still to be read */
+	if (r < 0 && r != -EPIPE)
+		fail_here(r);
+}
+
+static void started(void)
+{
+	if (super.started)
+		return;
+	super.started = true;
+	if (!has_step(CHILD, STEP_WAIT_START))
+		parent_steps();
+	bool watched = self.report >= 0;
+	report((u32)-1, 0, self.child);
+	if (self.leaves)
+		sys_exit(0);
+	if (watched)
+		sys(__NR_setsid); /* who asked goes away; the terminal it was asked from may hang up */
+}
+
+/* The master goes to who listens on the console socket, or stays here to be relayed. */
+static long place_terminal(long master, const char *console)
+{
+	union {
+		struct cmsghdr head;
+		u8 bytes[CMSG_SPACE(sizeof(i32))];
+	} control;
+	static char name[] = "/dev/ptmx"; /* what runc says; who receives it looks at the descriptor only */
+	i32 fd = (i32)master;
+	if (!*console)
+		return relay_start(master);
+	long to = connect_to(console);
+	if (to < 0)
+		return to;
+	struct iovec data = {name, sizeof name - 1};
+	memset(&control, 0, sizeof control);
+	control.head =
+		(struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
+	struct msghdr head = {
+		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	long r = sys(__NR_sendmsg, to, &head, MSG_NOSIGNAL);
+	sys_close(to);
+	sys_close(master);
+	return r < 0 ? r : 0;
+}
+
+static void take_terminal(u32 index, const i32 *fds)
+{
+	struct message go = {.kind = GO};
+	const struct step *step = index < self.plan.count ? &self.plan.steps[index] : NULL;
+	if (!step || step->code != STEP_TERMINAL || fds[0] < 0 || fds[1] < 0)
+		fail(index, EBADMSG, AT_SYNC);
+	long r = place_terminal(fds[0], step_text(step, 2));
+	if (r < 0)
+		fail(index, -r, AT_SOCKET);
+	send_message(fds[1], &go, NULL, 0);
+	sys_close(fds[1]);
+}
+
+static void record_exit(u32 ordinal, i64 code)
+{
+	char path[PATH_MAX], digits[24];
+	struct text text = TEXT(path), number = TEXT(digits);
+	u32 file = next_step(0, AFTER, STEP_EXIT_FILE), app = next_step(0, CHILD, STEP_APP);
+	while (ordinal-- && app < self.plan.count)
+		app = next_step(app + 1, CHILD, STEP_APP);
+	if (file == self.plan.count || app == self.plan.count)
+		return;
+	text_add(&text, step_text(&self.plan.steps[file], 0));
+	text_add(&text, "/");
+	text_add(&text, step_text(&self.plan.steps[app], 0));
+	text_add_number(&number, code);
+	text_add(&number, "\n");
+	if (!text.cut)
+		replace_file(path, digits, number.used, 0644);
+}
+
+static void take(const struct message *message, const i32 *fds)
+{
+	switch (message->kind) {
+	case FAILED:
+		fail(message->index, message->error, message->detail);
+	case MEET:
+		parent_steps();
+		let_go();
+		break;
+	case TERMINAL:
+		take_terminal(message->index, fds);
+		break;
+	case READY:
+		started();
+		break;
+	case EXITED:
+		record_exit(message->index, message->error);
+		break;
+	default:
+		fail(message->index, EBADMSG, AT_SYNC);
+	}
+}
+
+static void read_messages(void)
+{
+	struct message message;
+	i32 fds[2];
+	long r;
+	while ((r = receive_message(self.channel, &message, fds, 2, false)) == 1)
+		take(&message, fds);
+	if (r == -EAGAIN)
+		return;
+	/* the end: exec(2) has closed the other side, or death */
+	sys_close(self.channel);
+	self.channel = -1;
+	started();
+}
+
+static void pass_on(u32 number)
+{
+	switch (number) {
+	case SIGCHLD:
+	case SIGPIPE:
+		return;
+	case SIGWINCH:
+		if (relay_runs()) {
+			relay_size(); /* the kernel tells the container's foreground */
+			return;
+		}
+	}
+	sys(__NR_pidfd_send_signal, self.child_fd, number, NULL, 0);
+}
+
+static void read_signals(void)
+{
+	struct signalfd_siginfo info;
+	while (sys(__NR_read, super.signals, &info, sizeof info) == sizeof info)
+		pass_on(info.ssi_signo);
+}
+
+static _Noreturn void watch(void)
+{
+	enum { SIGNALS, CHILD_END, CHANNEL, RELAY };
+	struct pollfd polls[RELAY + RELAY_POLLS];
+	for (;;) {
+		polls[SIGNALS] = (struct pollfd){.fd = (int)super.signals, .events = POLLIN};
+		polls[CHILD_END] = (struct pollfd){.fd = (int)self.child_fd, .events = POLLIN};
+		polls[CHANNEL] = (struct pollfd){.fd = (int)self.channel, .events = POLLIN};
+		relay_polls(polls + RELAY);
+		if (sys(__NR_ppoll, polls, RELAY + RELAY_POLLS, NULL, NULL, 8) < 0)
+			continue;
+		if (self.channel >= 0 && (polls[CHANNEL].revents || polls[CHILD_END].revents))
+			read_messages();
+		if (polls[SIGNALS].revents)
+			read_signals();
+		relay_move(polls + RELAY);
+		if (polls[CHILD_END].revents)
+			break;
+	}
+	self.exit_code = wait_for(self.child_fd);
+	self.child = 0;
+	relay_end();
+	after_steps();
+	sys_exit((int)self.exit_code);
+}
+
+/* All are read from a descriptor, in the order in which they come, but those of job control: they stop us. */
+static long catch_signals(void)
+{
+	u64 mask = ~(1ull << (SIGTSTP - 1) | 1ull << (SIGTTIN - 1) | 1ull << (SIGTTOU - 1));
+	default_signals(); /* an ignored SIGCHLD would lose the exit code */
+	long r = sys(__NR_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
+	return r < 0 ? r : sys(__NR_signalfd4, -1, &mask, sizeof mask, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+_Noreturn void supervise(void)
+{
+	long r = super.signals = catch_signals();
+	if (r >= 0)
+		r = self.proc = open_proc();
+	if (r < 0)
+		fail_here(r);
+	r = run_steps(BEFORE, 0, self.plan.count);
+	if (r >= 0)
+		r = spawn();
+	if (r < 0)
+		fail_here(r);
+	parent_steps();
+	let_go();
+	watch();
+}
