@@ -1,0 +1,71 @@
+"""What stage1 becomes when a step of a foreground container fails: says it in words, and takes away what is left."""
+
+from __future__ import annotations
+
+import os
+
+from pyrkt.base.errors import NotExecutable, ProgramMissing, PyrktError, StartFailed
+from pyrkt.plan.steps import decode
+from pyrkt.runtime import container as containers
+from pyrkt.runtime.options import Verb
+from pyrkt.spec import steps
+from pyrkt.stage1 import launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrkt.plan.steps import Plan
+    from pyrkt.runtime.main import Settings
+
+VERB = Verb(
+    name="failed",
+    summary="said by stage1 when a step fails",
+    arguments="run|exec <container-id> INDEX ERRNO DETAIL PLAN",
+    least=6,
+    most=6,
+    ordered=True,
+)
+_SIZE_AT, _MAX_PLAN = 12, 64 << 20
+
+
+def in_runcs_words(error: PyrktError, plan: Plan) -> PyrktError:
+    """Return ``error`` with the text that engines look for, if it is about the container's program.
+
+    dockerd and podman choose their exit codes, 126 and 127, by "executable file not found" and "permission denied".
+    """
+    program = next((str(step.args[0]) for step in plan.steps if step.code == steps.EXEC), "")
+    reason = error.message.rpartition(": ")[2].lower()
+    if isinstance(error, ProgramMissing):
+        reason = f"stat {program}: {reason}" if "/" in program else "executable file not found in $PATH"
+    elif not isinstance(error, NotExecutable):
+        return error
+    text = f'unable to start container process: exec: "{program}": {reason}'
+    return StartFailed(text, hint=error.hint)
+
+
+def _plan(descriptor: int) -> Plan:
+    """Return the plan in the descriptor that stage1 left open; the causes behind it are read by ``launch``."""
+    data = os.pread(descriptor, _MAX_PLAN, 0)
+    return decode(data[: int.from_bytes(data[_SIZE_AT : _SIZE_AT + 4], "little")])
+
+
+def main(settings: Settings, _values: dict[str, Any], arguments: list[str]) -> int:
+    """Say what failed; the exit code is runc's: 1 for run, 255 for exec."""
+    verb, name = arguments[:2]
+    if not all(word.lstrip("-").isdigit() for word in arguments[2:]):
+        raise PyrktError("failed is called by stage1 only")
+    plan = _plan(int(arguments[-1]))
+    error = in_runcs_words(launch.failed(arguments), plan)
+    if verb == "exec":
+        settings.log.error(error, "exec failed: ")
+        return 255
+    settings.log.error(error, "pyrkt-oci run failed: ")
+    try:
+        container = containers.load(settings.root, name)
+    except PyrktError:
+        return 1  # stage1 has taken everything away
+    from pyrkt.runtime import launching  # noqa: PLC0415 - only where something is left
+
+    launching.give_up(settings, container)
+    return 1

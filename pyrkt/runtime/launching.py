@@ -1,0 +1,219 @@
+"""What ``create`` and ``run`` have in common: from a bundle on disk to a plan that stage1 can carry out.
+
+Everything is decided, and refused, before the first thing is made; then the container's state is written; then stage1
+acts. What it makes is named in the state, so that ``delete --force`` finds it after a kill at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyrkt.base.errors import InvalidSpec, NotFound, PyrktError, UsageError
+from pyrkt.base.record import Record
+from pyrkt.cgroup import host as cgroup_host
+from pyrkt.cgroup import plan as cgroup_plan
+from pyrkt.kernel import host as kernel_host
+from pyrkt.kernel import lock
+from pyrkt.plan import compile as compiler
+from pyrkt.plan.place import Place
+from pyrkt.plan.steps import Plan, encode
+from pyrkt.runtime import container as containers
+from pyrkt.runtime import filters
+from pyrkt.runtime.container import Container
+from pyrkt.runtime.options import NUMBER, SWITCH, TEXT, flag
+from pyrkt.spec.runtime import Config, parse_config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrkt.runtime.main import Settings
+
+MAX_CONFIG = 16 << 20
+FLAGS = (
+    flag("bundle b", TEXT, "path to the root of the bundle directory, defaults to the current directory"),
+    flag(
+        "console-socket",
+        TEXT,
+        "path to an AF_UNIX socket which will receive a file descriptor referencing the master end of the console's "
+        "pseudoterminal",
+    ),
+    flag("pid-file", TEXT, "specify the file to write the process id to"),
+    flag("no-pivot", SWITCH, "do not use pivot root, for a root file system on a ramdisk"),
+    flag("no-new-keyring", SWITCH, "keep the calling processes' session keyring"),
+    flag("preserve-fds", NUMBER, "pass N additional file descriptors to the container"),
+)
+
+
+class Intent(Record):
+    """What is about to be done: the container to remember, the bytes of its configuration, the plan.
+
+    ``fifo`` tells whether the container waits to be started.
+    """
+
+    container: Container
+    config: bytes
+    plan: Plan
+    fifo: bool
+    preserve_fds: int
+
+
+def program_words(settings: Settings, *words: str) -> tuple[str, ...]:
+    """Return the command line that runs a verb of this very program."""
+    entry = os.path.join(os.path.dirname(__file__), "entry.py")
+    return (sys.executable, "-I", "-S", entry, *settings.words, *words)
+
+
+def read_config(bundle: str) -> tuple[bytes, Config, str]:
+    """Return config.json of the bundle, as it lies there and as it reads, and the path of the root file system."""
+    try:
+        data = containers.read_file(f"{bundle}/config.json", MAX_CONFIG)
+    except FileNotFoundError:
+        raise NotFound(
+            "JSON specification file config.json not found", hint=f"is {bundle} a bundle? give it with --bundle"
+        ) from None
+    config = parse_config(data)
+    if config.root is None:
+        raise InvalidSpec("is required", document="config.json", where="root")
+    return data, config, os.path.normpath(os.path.join(bundle, config.root.path))
+
+
+def check_terminal(config: Config, console_socket: str, *, detached: bool) -> None:
+    """Refuse a terminal that nobody could reach, and a console socket that nobody needs, in runc's words."""
+    terminal = config.process is not None and config.process.terminal
+    if detached and terminal and not console_socket:
+        raise UsageError(
+            "cannot allocate tty if pyrkt-oci will detach without setting console socket", hint="give --console-socket"
+        )
+    if console_socket and not (detached and terminal):
+        raise UsageError("cannot use console socket if pyrkt-oci will not detach or allocate tty")
+
+
+def _passed_sockets() -> int:
+    """Return how many sockets systemd passes to us, sd_listen_fds(3); the container gets them as its own."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not (count.isascii() and count.isdigit()):
+        return 0
+    return int(count)
+
+
+def _with_sockets(config: Config, sockets: int) -> Config:
+    if not sockets or config.process is None:
+        return config
+    env = (*config.process.env, f"LISTEN_FDS={sockets}", "LISTEN_PID=1")
+    return config.replace(process=config.process.replace(env=env))
+
+
+def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, detached: bool) -> Intent:
+    """Return what to do to create the container ``name`` (and, for "run", to start it). Changes nothing.
+
+    Raises: InvalidSpec, NoPermission and the like, before anything has been made.
+    """
+    containers.check_id(name)
+    bundle = os.path.abspath(values["bundle"] or ".")
+    data, config, rootfs = read_config(bundle)
+    if config.process is None and verb == "run":
+        raise InvalidSpec("is required to run a container", document="config.json", where="process")
+    check_terminal(config, values["console-socket"], detached=detached)
+    sockets = _passed_sockets()
+    preserve_fds = values["preserve-fds"] + sockets
+    config = _with_sockets(config, sockets)
+    resources, cgroups_path = (config.linux.resources, config.linux.cgroups_path) if config.linux else (None, "")
+    cgroups_path = cgroups_path or f"pyrkt-{name}"
+    layout = cgroup_plan.layout(resources, cgroups_path, cgroup_host.probe(cgroups_path), rootless=settings.rootless)
+    directory = f"{settings.root}/{name}"
+    fifo = verb == "create"
+    place = Place(
+        id=name,
+        pid_file=os.path.abspath(values["pid-file"]) if values["pid-file"] else "",
+        record_file=f"{directory}/pid",
+        exec_fifo=f"{directory}/exec.fifo" if fifo else "",
+        console_socket=os.path.abspath(values["console-socket"]) if values["console-socket"] else "",
+        foreground=not detached,
+        after_unlink=() if detached or values.get("keep") else _traces(directory),
+        after_rmdir=() if detached or values.get("keep") else (directory,),
+        preserve_fds=preserve_fds,
+        on_failure=() if detached else program_words(settings, "failed", "run", name),
+        no_pivot=values["no-pivot"],
+        keyring="" if values["no-new-keyring"] else f"_ses.{name}",
+    )
+    plan = compiler.container(
+        config, bundle, kernel_host.probe(), layout, place, seccomp=filters.compiled(config, settings.root)
+    )
+    return Intent(
+        container=Container(
+            directory=directory,
+            id=name,
+            bundle=bundle,
+            rootfs=rootfs,
+            oci_version=config.oci_version,
+            created=containers.now(),
+            annotations=config.annotations,
+            cgroup=layout,
+            own_pids=config.linux is not None and any(n.type == "pid" for n in config.linux.namespaces),
+            hooks=_hooks_left(config, detached=detached, fifo=fifo),
+        ),
+        config=data,
+        plan=plan,
+        fifo=fifo,
+        preserve_fds=preserve_fds,
+    )
+
+
+def _traces(directory: str) -> tuple[str, ...]:
+    # state.json last: a kill in between must not forget what is left
+    return (f"{directory}/pid", f"{directory}/config.json", f"{directory}/state.json")
+
+
+def _hooks_left(config: Config, *, detached: bool, fifo: bool) -> tuple[str, ...]:
+    """Return the kinds of hooks that stage1 will not be there to run."""
+    if config.hooks is None or not detached:
+        return ()
+    kinds = (("poststart", fifo and config.hooks.poststart), ("poststop", config.hooks.poststop))
+    return tuple(kind for kind, hooks in kinds if hooks)
+
+
+def remember(intent: Intent) -> int:
+    """Make the container's directory and write its state; return the descriptor that locks it."""
+    container = intent.container
+    root = os.path.dirname(container.directory)
+    containers.claim(root, container.id)
+    descriptor = lock.acquire(container.directory, exclusive=True, directory=True)
+    try:
+        containers.save(container, intent.config)
+        if intent.fifo:
+            os.mkfifo(container.path("exec.fifo"), 0o600)
+    except BaseException:
+        containers.forget(container.directory)
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def plan_bytes(intent: Intent) -> bytes:
+    """Return the plan as stage1 reads it."""
+    return encode(intent.plan)
+
+
+def warn(settings: Settings, intent: Intent) -> None:
+    """Log what the container will not get, and with --debug every step."""
+    for line in intent.plan.warnings:
+        settings.log.warning(line)
+    if settings.log.debug:
+        from pyrkt.plan import explain  # noqa: PLC0415 - for people who look
+
+        for line in explain.lines(intent.plan):
+            settings.log.step(line)
+
+
+def give_up(settings: Settings, container: Container) -> None:
+    """Take away a container that could not be set up. What cannot be removed is a warning: the error comes first."""
+    from pyrkt.runtime import lifecycle  # noqa: PLC0415 - only failures pay
+
+    try:
+        lifecycle.take_away(container.replace(hooks=()), settings.log)
+    except PyrktError as error:
+        settings.log.warning(f"{error.message}; delete --force {container.id} tries again")
+    except OSError as error:
+        settings.log.warning(f"{error}; delete --force {container.id} tries again")
