@@ -178,7 +178,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.ENTER_CGROUP: lambda path: f"echo {{pid}} > {quote(path + '/cgroup.procs')}",
     steps.PID_FILE: lambda path: f"echo -n {{pid}} > {quote(path)}",
     steps.RECORD: lambda path: f"echo {{pid}} {{start-time}} > {quote(path)}",
-    steps.ENTER_CGROUP_SLOT: lambda slot: f"echo {{pid}} >&{{slot {slot}}}",
+    steps.ENTER_CGROUP_SLOT: lambda slot: f"echo 0 >&{{slot {slot}}}",
     steps.HOOK: _hook,
     steps.STARTED: lambda: "wait until the program runs",
     steps.LEAVE: lambda: "leave the container to the caller once its program runs",

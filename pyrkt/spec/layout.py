@@ -12,9 +12,9 @@ class CgroupLayout(Record):
 
     ``make``: directories, parents first.
     ``write``: (file, value, cause) in order; the cause is a place such as "linux.resources.memory.limit".
-    ``enter``: directories whose cgroup.procs takes the process; one a hierarchy on v1.
+    ``enter``: directories of v1 that the process enters, one a hierarchy.
     ``remove``: directories to remove at the end, deepest first.
-    ``clone_into``: the v2 directory for CLONE_INTO_CGROUP; "" where the child is placed by its parent.
+    ``clone_into``: the v2 directory that the process enters, by CLONE_INTO_CGROUP; "" where there is none.
     ``kill``: the cgroup.kill files (v2) that end every process at once.
     ``device_program``: eBPF instructions to attach to ``clone_into`` as its device controller; empty where v1 has one.
     """

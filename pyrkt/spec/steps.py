@@ -104,7 +104,7 @@ TABLE = {
     ENTER_CGROUP: ("ENTER_CGROUP", "s", 10),
     PID_FILE: ("PID_FILE", "s", 2),
     RECORD: ("RECORD", "s", 2),
-    ENTER_CGROUP_SLOT: ("ENTER_CGROUP_SLOT", "i", 10),
+    ENTER_CGROUP_SLOT: ("ENTER_CGROUP_SLOT", "i", 14),
     HOOK: ("HOOK", "sllisb", 30),
     STARTED: ("STARTED", "", 2),
     LEAVE: ("LEAVE", "", 1),

@@ -43,10 +43,11 @@ STEP(12, CONNECT, "is", B, "slot, path of a listening unix stream socket")
 STEP(20, CLONE, "ii", B, "CLONE_NEW* flags, slot of the cgroup directory for CLONE_INTO_CGROUP or -1")
 STEP(21, MAP_IDS, "bbi", P, "uid_map text, gid_map text, 1 to deny setgroups first")
 STEP(22, MAP_HELPER, "l", P, "argv of newuidmap or newgidmap; {pid} is replaced")
-STEP(23, ENTER_CGROUP, "s", P | A, "directory: write the child's pid (in an app: 0) to its cgroup.procs")
+STEP(23, ENTER_CGROUP, "s", P | A, "directory: write the child's pid to its cgroup.procs, in an app 0 to its tasks (v1) or cgroup.procs")
 STEP(24, PID_FILE, "s", P, "path: the container's pid, decimal, no newline, by rename")
 STEP(25, RECORD, "s", P, "path: 'pid start-time' of the container's first process, by rename")
-STEP(26, ENTER_CGROUP_SLOT, "i", P | A, "slot of an open cgroup.procs: write the child's pid (in an app: 0) to it")
+STEP(26, ENTER_CGROUP_SLOT, "i", P | C | A,
+     "slot of an open cgroup.procs or tasks: write the child's pid to it, in the child itself 0")
 STEP(27, HOOK, "sllisb", P | C | A | E,
      "path, args (with argv[0]), env, timeout in s (0 none), state JSON up to the pid, state JSON after it (empty: no "
      "pid is put in); runs to its end")
