@@ -102,11 +102,21 @@ class Mounts:
         if chosen.idmap or mount.uid_mappings:
             maps = self._maps(place, mount)
             self._tree((source, target, int(recursive and chosen.idmap != 1)), chosen, maps, cause)
-        elif self.subject.from_outside and self.draft.phase == CHILD and self.draft.free_slots() > _SPARE_SLOTS:
+        elif self._opened_outside(chosen):
             self._tree((source, target, recursive), chosen, (b"", b""), cause)
         else:
             attributes, clear = chosen.attributes()
             self.draft.add(steps.BIND, source, target, recursive, attributes, clear, MAKE_AS_SOURCE, cause=cause)
+
+    def _opened_outside(self, chosen: Options) -> bool:
+        """Tell whether the supervisor opens the source.
+
+        It does where root of the user namespace could not reach it, and where the mount is to stay a peer of the
+        host's: inside, everything is cut off from there already.
+        """
+        if self.draft.phase != CHILD or self.draft.free_slots() <= _SPARE_SLOTS:
+            return False
+        return self.subject.from_outside or _stays_shared(chosen)
 
     def _maps(self, place: int, mount: Mount) -> tuple[bytes, bytes]:
         linux = self.subject.linux
@@ -131,7 +141,8 @@ class Mounts:
         slot = self.draft.slot(cause)
         self.draft.add(steps.OPEN_TREE, slot, source, recursive, attributes, clear, *maps, cause=cause, phase=BEFORE)
         self.draft.add(steps.ATTACH, slot, target, MAKE_AS_SOURCE, cause=cause)
-        self.draft.add(steps.SET_PROPAGATION, target, options.MS_SLAVE | options.MS_REC, cause=cause)
+        if not _stays_shared(chosen):
+            self.draft.add(steps.SET_PROPAGATION, target, options.MS_SLAVE | options.MS_REC, cause=cause)
 
     def _remount(self, mount: Mount, chosen: Options, target: str, cause: str) -> None:
         attributes, clear = chosen.attributes()
@@ -180,6 +191,10 @@ class Mounts:
         recursive = int(self.subject.confined)  # a user namespace may not bind a mount without those on top of it
         make = MAKE_DIRECTORY
         self.draft.add(steps.BIND, directory, target, recursive, attributes, clear, make, cause=cause)
+
+
+def _stays_shared(chosen: Options) -> bool:
+    return any(flags & options.MS_SHARED for flags in chosen.propagation)
 
 
 def normal(path: str) -> str:

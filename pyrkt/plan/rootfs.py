@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyrkt.plan.devices import add_devices
 from pyrkt.plan.draft import refuse
 from pyrkt.plan.mounts import Mounts, normal
-from pyrkt.plan.options import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, PROPAGATION
+from pyrkt.plan.options import MS_PRIVATE, MS_REC, MS_SLAVE, PROPAGATION
 from pyrkt.plan.steps import BEFORE, CHILD
 from pyrkt.spec import steps
 
@@ -41,11 +41,16 @@ def build(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, cgroup: Cg
 
 
 def _propagation(draft: Draft, subject: Subject) -> None:
-    """Cut the new mount namespace off from the host's, or leave what rootfsPropagation wants shared."""
+    """Cut the new mount namespace off from the host's, so that no mount made for the container appears there.
+
+    "shared" does not change that: volumes that stay shared with the host are opened before the cut (see Mounts).
+    """
     wanted = PROPAGATION.get(subject.linux.rootfs_propagation, 0)
-    cause = "/linux/rootfsPropagation" if wanted else "default"
-    flags = wanted if wanted & (MS_SHARED | MS_SLAVE | MS_PRIVATE) else MS_SLAVE
-    draft.add(steps.PROPAGATION, "/", flags | MS_REC, cause=cause)
+    if wanted & (MS_SLAVE | MS_PRIVATE):
+        flags, cause = wanted & (MS_SLAVE | MS_PRIVATE) | MS_REC, "/linux/rootfsPropagation"
+    else:
+        flags, cause = MS_SLAVE | MS_REC, "default"
+    draft.add(steps.PROPAGATION, "/", flags, cause=cause)
 
 
 def _root(draft: Draft, subject: Subject, rootfs: OverlayRoot | None) -> None:

@@ -1,0 +1,920 @@
+"""The compiler: what becomes of each member of config.json, what is refused, and the laws of the order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyrkt.base.errors import InvalidSpec
+from pyrkt.plan import explain
+from pyrkt.plan.compile import pod, pointer
+from pyrkt.plan.place import Place, PodApp
+from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT, Plan, decode, digest, encode
+from pyrkt.spec.example import example_config, rootless
+from pyrkt.spec.layout import CgroupLayout, OverlayRoot
+from pyrkt.spec.runtime import (
+    Capabilities,
+    Config,
+    ConsoleSize,
+    Device,
+    Hook,
+    Hooks,
+    IdMapping,
+    IntelRdt,
+    IoPriority,
+    MemoryPolicy,
+    Mount,
+    NetDevice,
+    Personality,
+    Rlimit,
+    Root,
+    Scheduler,
+    Seccomp,
+    Syscall,
+    TimeOffset,
+    User,
+)
+from pyrkt.spec.steps import TABLE
+from tests.unit.plan.hosts import (
+    ALL_CAPS,
+    HYBRID,
+    USER,
+    V2,
+    changed,
+    compiled,
+    named,
+    namespaces,
+    place_of,
+)
+
+GOLDEN = Path(__file__).with_name("example.plan")
+ALL = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+WIDE = (IdMapping(container_id=0, host_id=100_000, size=65_536),)
+USERNS: dict[str, Any] = {
+    "namespaces": namespaces(*ALL, "user"),
+    "uid_mappings": WIDE,
+    "gid_mappings": WIDE,
+}
+CGROUP = CgroupLayout(
+    make=("/cg/a", "/cg/a/b"),
+    write=(("/cg/a/b/memory.max", "1000", "linux.resources.memory.limit"),),
+    enter=("/cg/a/b",),
+    remove=("/cg/a/b", "/cg/a"),
+)
+FILTER = Seccomp(default_action="SCMP_ACT_ALLOW", flags=("SECCOMP_FILTER_FLAG_LOG",))
+PROGRAM = bytes(8)
+
+
+def mounted(*mounts: Mount, **more: Any) -> Config:
+    return changed(mounts=(*example_config().mounts, *mounts), **more)
+
+
+def bind(destination: str = "/data", source: str = "/srv", *options: str) -> Mount:
+    return Mount(destination=destination, type="bind", source=source, options=("rbind", *options))
+
+
+def test_the_plan_of_the_example_is_the_one_that_was_read_over() -> None:
+    place = Place(id="c1", pid_file="/run/c1.pid", record_file="/run/c1", on_failure=("pyrkt-oci", "failed"))
+    plan = compiled(example_config(), place=place.replace(exit_file="/run/c1.exit"), cgroup=CGROUP)
+    assert "\n".join(explain.lines(plan)) + "\n" == GOLDEN.read_text()
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    first, second = compiled(example_config()), compiled(example_config())
+    assert encode(first) == encode(second)
+    assert digest(first) == digest(second) != digest(compiled(changed()))
+    assert digest(first).startswith("sha256:")
+
+
+# What of config.json gives which step; each row is (changes, name of the step, its arguments, its cause).
+MEMBERS = [
+    pytest.param(changed(hostname="a"), "HOSTNAME", ("a",), "/hostname", id="hostname"),
+    pytest.param(changed(domainname="b"), "DOMAINNAME", ("b",), "/domainname", id="domainname"),
+    pytest.param(changed(), "LOOPBACK", (), "/linux/namespaces", id="loopback"),
+    pytest.param(changed(), "UNSHARE", (0x2000000,), "/linux/namespaces", id="cgroup-namespace"),
+    pytest.param(changed(), "ROOT_BIND", ("/bundle/rootfs", 1), "/root/path", id="root"),
+    pytest.param(changed(root=Root(path="/srv/r/")), "ROOT_BIND", ("/srv/r", 1), "/root/path", id="root-absolute"),
+    pytest.param(changed(), "ROOT_READ_ONLY", (), "/root/readonly", id="root-read-only"),
+    pytest.param(mounted(bind()), "BIND", ("/srv", "/data", 1, 0, 0, 1), "/mounts/7", id="bind"),
+    pytest.param(
+        mounted(bind("data", "vol", "ro", "noatime")),
+        "BIND",
+        ("/bundle/vol", "/data", 1, 0x11, 0x70, 1),
+        "/mounts/7",
+        id="bind-relative",
+    ),
+    pytest.param(
+        mounted(Mount(destination="/b", type="none", source="/srv", options=("bind",))),
+        "BIND",
+        ("/srv", "/b", 0, 0, 0, 1),
+        "/mounts/7",
+        id="bind-one",
+    ),
+    pytest.param(mounted(bind("/d", "/s", "rro")), "SET_ATTR", ("/d", 1, 1, 0), "/mounts/7", id="rro"),
+    pytest.param(
+        mounted(bind("/d", "/s", "rslave")), "SET_PROPAGATION", ("/d", 1 << 19 | 16384), "/mounts/7", id="rslave"
+    ),
+    pytest.param(
+        mounted(bind("/d", "/s", "rshared")), "OPEN_TREE", (0, "/s", 1, 0, 0, b"", b""), "/mounts/7", id="rshared"
+    ),
+    pytest.param(
+        mounted(Mount(destination="/t", type="tmpfs", options=("ro", "size=1k"))),
+        "SET_ATTR",
+        ("/t", 0, 1, 0),
+        "/mounts/7",
+        id="tmpfs-read-only-last",
+    ),
+    pytest.param(
+        mounted(Mount(destination="/dev/shm", options=("remount", "ro"))),
+        "SET_ATTR",
+        ("/dev/shm", 0, 1, 0),
+        "/mounts/7",
+        id="remount",
+    ),
+    pytest.param(
+        mounted(Mount(destination="/proc", options=("nosuid",))),
+        "SET_ATTR",
+        ("/proc", 0, 2, 0),
+        "/mounts/7",
+        id="attributes-only",
+    ),
+    pytest.param(
+        mounted(bind("/d", "/s", "idmap").replace(uid_mappings=WIDE, gid_mappings=WIDE)),
+        "OPEN_TREE",
+        (0, "/s", 0, 0, 0, b"0 100000 65536\n", b"0 100000 65536\n"),
+        "/mounts/7",
+        id="idmap",
+    ),
+    pytest.param(
+        changed(linux={"devices": (Device(type="c", path="/dev/fuse", major=10, minor=229, uid=1, gid=2),)}),
+        "MKNOD",
+        ("/dev/fuse", 0o020666, 10 << 8 | 229, 1, 2),
+        "/linux/devices/0",
+        id="device",
+    ),
+    pytest.param(
+        changed(linux={"devices": (Device(type="b", path="/dev/b", major=259, minor=70_000, file_mode=0o060600),)}),
+        "MKNOD",
+        ("/dev/b", 0o060600, 259 << 8 | 70_000 & 0xFF | (70_000 & ~0xFF) << 12, 0, 0),
+        "/linux/devices/0",
+        id="device-large-minor",
+    ),
+    pytest.param(
+        changed(linux={"devices": (Device(type="p", path="/run/fifo", file_mode=0o640),)}),
+        "MKNOD",
+        ("/run/fifo", 0o010640, 0, 0, 0),
+        "/linux/devices/0",
+        id="fifo",
+    ),
+    pytest.param(changed(process={"cwd": "/a/../srv"}), "MKDIR_IN", ("/srv", 0o755, 0, 0), "/process/cwd", id="mkdir"),
+    pytest.param(changed(process={"cwd": "/srv"}), "CHDIR", ("/srv",), "/process/cwd", id="cwd"),
+    pytest.param(
+        changed(linux={"sysctl": {"net.ipv4.ip_forward": "1"}}),
+        "SYSCTL",
+        ("net.ipv4.ip_forward", "1"),
+        "/linux/sysctl/net.ipv4.ip_forward",
+        id="sysctl",
+    ),
+    pytest.param(
+        changed(linux={"masked_paths": ("/proc//keys",)}), "MASK", ("/proc/keys",), "/linux/maskedPaths/0", id="mask"
+    ),
+    pytest.param(
+        changed(linux={"readonly_paths": ("/proc/sys",)}),
+        "READ_ONLY",
+        ("/proc/sys",),
+        "/linux/readonlyPaths/0",
+        id="read-only",
+    ),
+    pytest.param(
+        changed(linux={"rootfs_propagation": "unbindable"}),
+        "SET_PROPAGATION",
+        ("/", 1 << 17),
+        "/linux/rootfsPropagation",
+        id="unbindable",
+    ),
+    pytest.param(
+        changed(linux={"rootfs_propagation": "private"}),
+        "PROPAGATION",
+        ("/", 1 << 18 | 16384),
+        "/linux/rootfsPropagation",
+        id="private",
+    ),
+    pytest.param(
+        changed(process={"terminal": True, "console_size": ConsoleSize(height=24, width=80), "user": User(uid=7)}),
+        "TERMINAL",
+        (24, 80, "", 7),
+        "/process/terminal",
+        id="terminal",
+    ),
+    pytest.param(
+        changed(process={"rlimits": (Rlimit(type="RLIMIT_CORE", soft=0, hard=2**64 - 1),)}),
+        "RLIMIT",
+        (4, 0, 2**64 - 1),
+        "/process/rlimits/0",
+        id="rlimit",
+    ),
+    pytest.param(changed(process={"oom_score_adj": -5}), "OOM_SCORE", (-5,), "/process/oomScoreAdj", id="oom"),
+    pytest.param(
+        changed(process={"scheduler": Scheduler(policy="SCHED_FIFO", priority=3, flags=("SCHED_FLAG_RECLAIM",))}),
+        "SCHEDULER",
+        (bytes([48, 0, 0, 0, 1, 0, 0, 0, 2, *bytes(7), 0, 0, 0, 0, 3, 0, 0, 0, *bytes(24)]),),
+        "/process/scheduler",
+        id="scheduler",
+    ),
+    pytest.param(
+        changed(process={"io_priority": IoPriority(io_class="IOPRIO_CLASS_BE", priority=4)}),
+        "IO_PRIORITY",
+        (2 << 13 | 4,),
+        "/process/ioPriority",
+        id="ioprio",
+    ),
+    pytest.param(
+        changed(linux={"memory_policy": MemoryPolicy(mode="MPOL_BIND", nodes="0-1,3", flags=("MPOL_F_STATIC_NODES",))}),
+        "MEMORY_POLICY",
+        (2 | 1 << 15, 65, b"\x0b\0\0\0\0\0\0\0"),
+        "/linux/memoryPolicy",
+        id="memory-policy",
+    ),
+    pytest.param(
+        changed(linux={"memory_policy": MemoryPolicy(mode="MPOL_LOCAL")}),
+        "MEMORY_POLICY",
+        (4, 0, b""),
+        "/linux/memoryPolicy",
+        id="memory-policy-local",
+    ),
+    pytest.param(
+        changed(linux={"personality": Personality(domain="LINUX32")}),
+        "PERSONALITY",
+        (8,),
+        "/linux/personality",
+        id="personality",
+    ),
+    pytest.param(
+        changed(process={"capabilities": Capabilities(bounding=("CAP_CHOWN", "CAP_BPF"))}),
+        "CAPS_BOUND",
+        (1 | 1 << 39,),
+        "/process/capabilities/bounding",
+        id="bounding",
+    ),
+    pytest.param(
+        changed(
+            process={
+                "capabilities": Capabilities(
+                    bounding=("CAP_KILL", "CAP_CHOWN"),
+                    permitted=("CAP_KILL",),
+                    effective=("CAP_KILL", "CAP_CHOWN"),
+                    inheritable=("CAP_KILL", "CAP_BPF"),
+                    ambient=("CAP_KILL", "CAP_CHOWN"),
+                )
+            }
+        ),
+        "CAPS",
+        (32, 32, 32, 32),
+        "/process/capabilities",
+        id="only-what-the-kernel-takes",
+    ),
+    pytest.param(changed(process={"capabilities": None}), "CAPS", (0, 0, 0, 0), "/process/capabilities", id="no-caps"),
+    pytest.param(
+        changed(process={"user": User(uid=1, gid=2, additional_gids=(3, 70_000))}),
+        "USER",
+        (1, 2, b"\x03\0\0\0\x70\x11\x01\0"),
+        "/process/user",
+        id="user",
+    ),
+    pytest.param(changed(process={"user": User(umask=0o77)}), "UMASK", (0o77,), "/process/user/umask", id="umask"),
+    pytest.param(changed(), "UMASK", (0o22,), "default", id="umask-default"),
+    pytest.param(changed(), "NO_NEW_PRIVS", (), "/process/noNewPrivileges", id="no-new-privs"),
+    pytest.param(changed(), "EXEC", ("true", ("true",), changed().process.env), "/process/args", id="exec"),  # type: ignore[union-attr]
+    pytest.param(
+        changed(linux={"namespaces": namespaces(*ALL, "time"), "time_offsets": {"boottime": TimeOffset(secs=-3)}}),
+        "TIME",
+        (b"boottime -3 0\n",),
+        "/linux/timeOffsets",
+        id="time",
+    ),
+    pytest.param(changed(linux=USERNS), "ROOT_IDS", (), "/linux/namespaces", id="userns-root"),
+    pytest.param(
+        changed(linux=USERNS),
+        "MAP_IDS",
+        (b"0 100000 65536\n", b"0 100000 65536\n", 0),
+        "/linux/uidMappings",
+        id="userns-maps",
+    ),
+    pytest.param(changed(linux=USERNS), "ROOT_TREE", (0, "/bundle/rootfs"), "/root/path", id="userns-root-tree"),
+]
+
+
+@pytest.mark.parametrize(("config", "name", "args", "cause"), MEMBERS)
+def test_each_member_becomes_its_step(config: Config, name: str, args: tuple[object, ...], cause: str) -> None:
+    assert (args, cause) in [(step.args, step.cause) for step in named(compiled(config), name)]
+
+
+@pytest.mark.parametrize(
+    ("config", "where", "problem"),
+    [
+        pytest.param(changed(root=None), "root", "is required", id="no-root"),
+        pytest.param(changed(root=Root(path="/")), "root.path", "host's root", id="root-of-the-host"),
+        pytest.param(example_config().replace(process=None), "process", "is required", id="no-process"),
+        pytest.param(
+            changed(hostname="", linux={"namespaces": namespaces("pid")}),
+            "linux.namespaces",
+            "mount namespace",
+            id="no-mount-ns",
+        ),
+        pytest.param(
+            changed(linux={"namespaces": namespaces("mount")}),
+            "hostname",
+            "needs a uts namespace",
+            id="hostname-of-host",
+        ),
+        pytest.param(changed(hostname="x" * 65), "hostname", "64 bytes", id="hostname-long"),
+        pytest.param(
+            changed(hostname="", domainname="d", linux={"namespaces": namespaces("mount")}),
+            "domainname",
+            "needs a uts namespace",
+            id="domainname-of-host",
+        ),
+        pytest.param(mounted(bind("/")), "mounts[7].destination", "the root is not a place", id="mount-on-root"),
+        pytest.param(mounted(bind("/a/..")), "mounts[7].destination", "the root is not a place", id="mount-on-dots"),
+        pytest.param(mounted(bind("/proc")), "mounts[7].destination", "only a proc", id="bind-on-proc"),
+        pytest.param(
+            mounted(Mount(destination="/proc", type="tmpfs")),
+            "mounts[7].destination",
+            "only a proc",
+            id="tmpfs-on-proc",
+        ),
+        pytest.param(
+            mounted(Mount(destination="/sys", type="tmpfs")), "mounts[7].destination", "only a sysfs", id="tmpfs-on-sys"
+        ),
+        pytest.param(mounted(bind("/sys", "/srv")), "mounts[7].destination", "only a sysfs", id="bind-on-sys"),
+        pytest.param(mounted(bind("/proc/self/attr")), "mounts[7].destination", "is inside /proc", id="in-proc"),
+        pytest.param(mounted(bind("/x/../proc/sys")), "mounts[7].destination", "is inside /proc", id="in-proc-by-dots"),
+        pytest.param(mounted(bind("/a", "")), "mounts[7].source", "needs a source", id="bind-of-nothing"),
+        pytest.param(mounted(bind("/a", "/b", "size=1")), "mounts[7].options", "takes no 'size=1'", id="bind-data"),
+        pytest.param(mounted(Mount(destination="/a")), "mounts[7].type", "is required", id="no-type"),
+        pytest.param(mounted(bind("/a", "/b", "idmap")), "mounts[7].options", "needs uidMappings", id="idmap-of-what"),
+        pytest.param(
+            mounted(Mount(destination="/a", type="tmpfs", options=("idmap",))),
+            "mounts[7].uidMappings",
+            "only a bind",
+            id="idmap-tmpfs",
+        ),
+        pytest.param(
+            mounted(Mount(destination="/a", type="tmpfs", options=("tmpcopyup",))),
+            "mounts[7].options",
+            "tmpcopyup",
+            id="tmpcopyup",
+        ),
+        pytest.param(
+            changed(linux={"devices": (Device(type="c", path="/", major=1, minor=1),)}),
+            "linux.devices[0].path",
+            "not a device",
+            id="device-root",
+        ),
+        *(
+            pytest.param(
+                changed(linux={"sysctl": {name: value}}), f"linux.sysctl.{name}", problem, id=f"sysctl-{label}"
+            )
+            for name, value, problem, label in (
+                ("vm.overcommit_memory", "1", "belongs to the host", "of-the-host"),
+                ("kernel.core_pattern", "|/x", "belongs to the host", "gadget"),
+                ("net/ipv4/ip_forward", "1", "is not the name", "slashes"),
+                ("net..x", "1", "is not the name", "two-dots"),
+                ("kernel.shm_rmid_forced+net.x", "1", "is not the name", "plus"),
+                ("kernel.hostname", "x", "set by another member", "hostname"),
+                ("kernel.msgmaxx", "1", "belongs to the host", "longer-name"),
+                ("net.ipv4.ip_forward", "1\n2", "line break", "value"),
+                ("user.max_user_namespaces", "1", "needs a user namespace", "user"),
+            )
+        ),
+        pytest.param(
+            changed(linux={"namespaces": namespaces("mount", "uts"), "sysctl": {"net.x": "1"}}),
+            "linux.sysctl.net.x",
+            "needs a network namespace",
+            id="sysctl-of-a-shared-namespace",
+        ),
+        pytest.param(
+            changed(process={"apparmor_profile": "p"}),
+            "process.apparmorProfile",
+            "does not run apparmor",
+            id="apparmor",
+        ),
+        pytest.param(changed(process={"selinux_label": "l"}), "process.selinuxLabel", "not run selinux", id="selinux"),
+        pytest.param(changed(linux={"mount_label": "l"}), "linux.mountLabel", "does not run selinux", id="mount-label"),
+        pytest.param(
+            changed(process={"terminal": True, "console_size": ConsoleSize(height=70_000, width=1)}),
+            "process.consoleSize.height",
+            "more than the kernel's",
+            id="console-size",
+        ),
+        pytest.param(
+            changed(linux={"memory_policy": MemoryPolicy(mode="MPOL_BIND", nodes="2-1")}),
+            "linux.memoryPolicy.nodes",
+            "no list of nodes",
+            id="memory-nodes",
+        ),
+        pytest.param(
+            changed(linux=USERNS | {"uid_mappings": (IdMapping(container_id=1, host_id=1, size=1),)}),
+            "linux.uidMappings",
+            "needs id 0",
+            id="userns-without-root",
+        ),
+        pytest.param(
+            changed(linux={"net_devices": {"eth0": NetDevice()}}), "linux.netDevices", "not supported", id="netdev"
+        ),
+        pytest.param(changed(linux={"intel_rdt": IntelRdt()}), "linux.intelRdt", "not supported", id="rdt"),
+    ],
+)
+def test_refuses_what_cannot_work_and_says_where(config: Config, where: str, problem: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        compiled(config)
+    assert (caught.value.document, caught.value.where) == ("config.json", where)
+    assert problem in caught.value.problem
+
+
+def test_labels_are_set_where_the_kernel_has_the_module() -> None:
+    host = V2.replace(lsm=("apparmor", "selinux"))
+    config = changed(process={"apparmor_profile": "p", "selinux_label": "l"}, linux={"mount_label": "m"})
+    plan = compiled(config, host)
+    assert [step.args for step in named(plan, "APPARMOR", "SELINUX")] == [("p",), ("l",)]
+    data = {step.args[0]: step.args[4] for step in named(plan, "MOUNT")}
+    assert data["tmpfs"] == 'mode=1777,size=65536k,context="m"'
+    assert data["mqueue"] == 'context="m"'
+    assert data["proc"] == ""
+
+
+def test_an_unconfined_profile_needs_no_module() -> None:
+    assert not named(compiled(changed(process={"apparmor_profile": "unconfined"})), "APPARMOR")
+
+
+# cgroups
+
+
+def test_limits_are_written_before_there_is_a_process_and_removed_deepest_first() -> None:
+    plan = compiled(changed(), cgroup=CGROUP)
+    names = ("MKDIR", "WRITE", "OPEN", "ENTER_CGROUP_SLOT", "UNSHARE", "RMDIR")
+    assert [(step.name, step.phase, step.args[:2]) for step in named(plan, *names)] == [
+        ("MKDIR", BEFORE, ("/cg/a", 0o755)),
+        ("MKDIR", BEFORE, ("/cg/a/b", 0o755)),
+        ("WRITE", BEFORE, ("/cg/a/b/memory.max", b"1000")),
+        ("OPEN", BEFORE, (0, "/cg/a/b/tasks")),
+        ("ENTER_CGROUP_SLOT", CHILD, (0,)),
+        ("UNSHARE", CHILD, (0x2000000,)),
+        ("RMDIR", AFTER, ("/cg/a/b",)),
+        ("RMDIR", AFTER, ("/cg/a",)),
+    ]
+    assert named(plan, "WRITE")[0].cause == "/linux/resources/memory/limit"
+
+
+def test_on_v2_the_process_is_born_in_its_cgroup() -> None:
+    plan = compiled(changed(), cgroup=CGROUP.replace(enter=(), clone_into="/cg/a/b", device_program=PROGRAM))
+    (opened,), (cloned,) = named(plan, "OPEN"), named(plan, "CLONE")
+    assert opened.args[1] == "/cg/a/b"
+    assert cloned.args[1] == opened.args[0]
+    assert not named(plan, "ENTER_CGROUP", "ENTER_CGROUP_SLOT")
+    assert named(plan, "CGROUP_DEVICES")[0].args == ("/cg/a/b", PROGRAM)
+    assert place_of(plan, "MKDIR") < place_of(plan, "OPEN") < place_of(plan, "CLONE")
+
+
+def test_cgroups_on_v1_are_one_mount_a_hierarchy() -> None:
+    found = [(step.name, step.args) for step in compiled(changed(), HYBRID).steps if step.cause == "/mounts/6"]
+    flags = 2 | 4 | 8 | 1 << 21
+    assert found[:3] == [
+        ("MOUNT", ("tmpfs", "cgroup", "/sys/fs/cgroup", flags, "mode=755", 1)),
+        ("MOUNT", ("cgroup", "cgroup", "/sys/fs/cgroup/memory", flags | 1, "memory", 1)),
+        ("MOUNT", ("cgroup", "cgroup", "/sys/fs/cgroup/cpu,cpuacct", flags | 1, "cpu,cpuacct", 1)),
+    ]
+    assert ("SYMLINK", ("cpu,cpuacct", "/sys/fs/cgroup/cpu")) in found
+    assert ("MOUNT", ("cgroup", "cgroup", "/sys/fs/cgroup/systemd", flags | 1, "none,name=systemd", 1)) in found
+    assert ("MOUNT", ("cgroup2", "cgroup", "/sys/fs/cgroup/unified", flags | 1, "", 1)) in found
+    assert found[-1] == ("SET_ATTR", ("/sys/fs/cgroup", 0, 1, 0))
+
+
+def test_without_a_cgroup_namespace_only_the_own_directories_are_bound() -> None:
+    config = changed(linux={"namespaces": namespaces("pid", "network", "ipc", "uts", "mount")})
+    layout = CgroupLayout(enter=("/sys/fs/cgroup/memory/pyrkt/c",))
+    binds = [step.args for step in named(compiled(config, HYBRID, cgroup=layout), "BIND")]
+    assert ("/sys/fs/cgroup/memory/pyrkt/c", "/sys/fs/cgroup/memory", 0, 15, 0x70, 1) in binds
+    assert ("/sys/fs/cgroup/unified/x", "/sys/fs/cgroup/unified", 0, 15, 0x70, 1) in binds
+    only = [step.args for step in named(compiled(config), "BIND")]
+    assert only == [("/sys/fs/cgroup/user.slice", "/sys/fs/cgroup", 0, 15, 0x70, 1)]
+
+
+def test_a_cgroup_mount_needs_a_hierarchy_on_the_host() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        compiled(changed(), V2.replace(cgroup_mounts=()))
+    assert caught.value.where == "mounts[6]"
+
+
+# namespaces
+
+
+@pytest.mark.parametrize(
+    ("host", "order"),
+    [
+        pytest.param(V2, [0x40000000, 0x4000000, 0x10000000], id="root-user-last"),
+        pytest.param(USER, [0x10000000, 0x40000000, 0x4000000], id="ordinary-user-first"),
+    ],
+)
+def test_joins_namespaces_in_the_order_that_its_rights_allow(host: Any, order: list[int]) -> None:
+    spaces = (*namespaces("mount", "pid"), *namespaces(user="/u", network="/n", uts="/t"))
+    plan = compiled(changed(linux={"namespaces": spaces}, mounts=()), host)
+    joins = named(plan, "SETNS")
+    assert [step.args[1] for step in joins] == order
+    assert {step.phase for step in joins} == {BEFORE}
+    assert place_of(plan, "OPEN", last=True) < place_of(plan, "SETNS")
+    assert place_of(plan, "SETNS", last=True) < place_of(plan, "CLONE")
+    assert named(plan, "CLONE")[0].args[0] == 0x20000 | 0x20000000
+
+
+def test_a_namespace_that_is_not_named_is_the_callers() -> None:
+    plan = compiled(changed(hostname="", linux={"namespaces": namespaces("mount")}))
+    assert named(plan, "CLONE")[0].args == (0x20000, -1)
+    assert not named(plan, "LOOPBACK", "UNSHARE", "SETNS", "MAP_IDS", "ROOT_IDS")
+
+
+def test_an_ordinary_user_maps_one_id_by_itself_and_more_by_the_helpers() -> None:
+    one = rootless(example_config(), 1000, 1000)
+    assert named(compiled(one, USER), "MAP_IDS")[0].args == (b"0 1000 1\n", b"0 1000 1\n", 1)
+    assert one.linux is not None
+    ranges = (*one.linux.uid_mappings, IdMapping(container_id=1, host_id=100_000, size=65_536))
+    many = one.replace(linux=one.linux.replace(uid_mappings=ranges, gid_mappings=ranges))
+    assert [step.args[0] for step in named(compiled(many, USER), "MAP_HELPER")] == [
+        ("newuidmap", "{pid}", "0", "1000", "1", "1", "100000", "65536"),
+        ("newgidmap", "{pid}", "0", "1000", "1", "1", "100000", "65536"),
+    ]
+    assert one.process is not None
+    groups = one.replace(process=one.process.replace(user=User(additional_gids=(1,))))
+    with pytest.raises(InvalidSpec, match="has no further groups"):
+        compiled(groups, USER)
+
+
+def test_a_user_namespace_gets_the_hosts_devices_and_views() -> None:
+    plan = compiled(rootless(example_config(), 1000, 1000), USER)
+    binds = {step.args[1]: step.args[0] for step in named(plan, "BIND")}
+    assert binds["/dev/null"] == "/dev/null"
+    assert binds["/sys"] == "/sys"
+    assert not named(plan, "MKNOD", "MKDIR", "ENTER_CGROUP")
+    shared = changed(hostname="", linux=USERNS | {"namespaces": namespaces("mount", "user")})
+    fallback = {step.args[1]: step.args[0] for step in named(compiled(shared), "BIND")}
+    assert fallback["/proc"] == "/proc"
+    assert fallback["/sys"] == "/sys"
+    assert fallback["/dev/mqueue"] == "/dev/mqueue"
+
+
+def test_what_only_the_hosts_root_may_do_is_done_from_outside() -> None:
+    config = changed(
+        process={"oom_score_adj": -1, "rlimits": (Rlimit(type="RLIMIT_NOFILE", soft=1, hard=9),)}, linux=USERNS
+    )
+    assert [(s.name, s.phase, s.args) for s in named(compiled(config), "RLIMIT", "OOM_SCORE")] == [
+        ("RLIMIT", PARENT, (7, 9, 9)),
+        ("OOM_SCORE", PARENT, (-1,)),
+        ("RLIMIT", CHILD, (7, 1, 9)),
+    ]
+
+
+def test_trees_opened_by_the_supervisor_are_cut_off_from_the_host() -> None:
+    plan = compiled(mounted(bind(), linux=USERNS))
+    names = [(step.name, step.args[0]) for step in plan.steps if step.cause == "/mounts/7"]
+    assert names == [("OPEN_TREE", 1), ("ATTACH", 1), ("SET_PROPAGATION", "/data")]
+    shared = compiled(mounted(bind("/d", "/s", "rshared")))
+    assert [s.args for s in named(shared, "SET_PROPAGATION")] == [("/d", 1 << 20 | 16384)]
+
+
+def test_when_descriptors_run_out_binds_are_made_inside() -> None:
+    plan = compiled(mounted(*(bind(f"/d{n}") for n in range(40)), linux=USERNS))
+    assert len(named(plan, "OPEN_TREE")) == 28
+    assert len([s for s in named(plan, "BIND") if s.args[0] == "/srv"]) == 13
+    many = mounted(*(bind(f"/d{n}", "/s", "idmap").replace(uid_mappings=WIDE, gid_mappings=WIDE) for n in range(33)))
+    with pytest.raises(InvalidSpec, match="more than 32 descriptors"):
+        compiled(many)
+
+
+def test_old_kernels_are_told_apart() -> None:
+    old = V2.replace(kernel=(4, 19))
+    mapped = mounted(bind("/d", "/s", "idmap").replace(uid_mappings=WIDE, gid_mappings=WIDE))
+    with pytest.raises(InvalidSpec, match=r"needs Linux 5\.12"):
+        compiled(mapped, old)
+    with pytest.raises(InvalidSpec, match=r"need Linux 5\.6"):
+        compiled(changed(linux={"namespaces": namespaces(*ALL, "time")}), old)
+
+
+# privileges
+
+
+def test_capabilities_that_cannot_be_granted_are_a_warning() -> None:
+    plan = compiled(changed(), V2.replace(bounding=ALL_CAPS & ~32))
+    assert plan.warnings == ("process.capabilities: not granted, since the caller has no CAP_KILL",)
+    assert named(plan, "CAPS_BOUND")[0].args == (1 << 10 | 1 << 29,)
+    assert compiled(changed(linux=USERNS), V2.replace(bounding=0)).warnings == ()
+
+
+def test_the_filter_is_loaded_while_it_may_be() -> None:
+    late = compiled(changed(linux={"seccomp": FILTER}), seccomp=PROGRAM)
+    assert named(late, "SECCOMP")[0].args == (2, PROGRAM)
+    assert place_of(late, "NO_NEW_PRIVS") < place_of(late, "CLOSE_FDS") < place_of(late, "SECCOMP")
+    config = changed(linux={"seccomp": FILTER}, process={"no_new_privileges": False})
+    early = compiled(config, seccomp=PROGRAM)
+    assert place_of(early, "SECCOMP") < place_of(early, "CAPS_BOUND")
+    with pytest.raises(TypeError, match="needs its compiled filter"):
+        compiled(config)
+
+
+def test_an_agent_gets_the_listener_and_the_state() -> None:
+    rule = Syscall(names=("mkdir",), action="SCMP_ACT_NOTIFY")
+    profile = FILTER.replace(listener_path="/run/agent", listener_metadata="m", syscalls=(rule,))
+    plan = compiled(changed(linux={"seccomp": profile}), place=Place(id="c"), seccomp=PROGRAM)
+    assert named(plan, "CONNECT")[0].args == (0, "/run/agent")
+    flags, program, slot, before, after = named(plan, "SECCOMP_AGENT")[0].args
+    assert (flags, program, slot, before) == (2, PROGRAM, 0, '{"pid":')
+    assert after == (
+        b',"ociVersion":"1.3.0","fds":["seccompFd"],"metadata":"m","state":{"ociVersion":"1.3.0","id":"c",'
+        b'"status":"creating","bundle":"/bundle"}}'
+    )
+
+
+# hooks and the life around the container
+
+
+def test_each_kind_of_hook_runs_at_its_moment() -> None:
+    def hook(name: str) -> tuple[Hook, ...]:
+        return (Hook(path="/" + name, timeout=3),)
+
+    kinds = ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop")
+    config = changed(hooks=Hooks(**{kind: hook(kind) for kind in kinds}), annotations={"a": "b"})
+    plan = compiled(config, place=Place(id="c"))
+    hooks = named(plan, "HOOK")
+    assert [(str(step.args[0])[1:], step.phase) for step in hooks] == [
+        ("prestart", PARENT),
+        ("create_runtime", PARENT),
+        ("poststart", PARENT),
+        ("create_container", CHILD),
+        ("start_container", CHILD),
+        ("poststop", AFTER),
+    ]
+    assert hooks[1].cause == "/hooks/createRuntime/0"
+    assert hooks[0].args[1:4] == (("/prestart",), (), 3)
+    assert hooks[0].args[5] == (
+        b',"ociVersion":"1.3.0","id":"c","status":"creating","bundle":"/bundle","annotations":{"a":"b"}}'
+    )
+    assert hooks[5].args[5] == b""
+    met = [step.phase for step in named(plan, "MEET")]
+    assert met == [PARENT, CHILD]
+    assert place_of(plan, "MKNOD", last=True) < place_of(plan, "MEET", last=True) < place_of(plan, "PIVOT")
+    waiting = compiled(config, place=Place(id="c", exec_fifo="/f"))
+    assert not named(waiting, "STARTED")
+    assert "poststart" not in [str(step.args[0])[1:] for step in named(waiting, "HOOK")]
+
+
+def test_what_is_written_around_the_container() -> None:
+    place = Place(
+        pid_file="/p",
+        record_file="/r",
+        exit_file="/e",
+        after_unlink=("/u",),
+        after_rmdir=("/d",),
+        rename_after=("/from", "/to"),
+        on_failure=("x", "failed"),
+        keyring="_ses.c",
+        preserve_fds=2,
+    )
+    plan = compiled(changed(), place=place)
+    assert [(s.name, s.args) for s in plan.steps if s.phase in {PARENT, AFTER}] == [
+        ("RECORD", ("/r",)),
+        ("PID_FILE", ("/p",)),
+        ("EXIT_FILE", ("/e",)),
+        ("UNLINK", ("/u",)),
+        ("RMDIR", ("/d",)),
+        ("RENAME", ("/from", "/to")),
+    ]
+    assert plan.steps[0].args == (("x", "failed"),)
+    assert named(plan, "KEYRING")[0].args == ("_ses.c",)
+    assert named(plan, "CLOSE_FDS")[0].args == (5,)
+
+
+def test_a_container_that_waits_or_is_left_has_nobody_to_clean_up() -> None:
+    waiting = compiled(changed(), place=Place(foreground=False, exec_fifo="/f", exit_file="/e"))
+    assert named(waiting, "WAIT_START")[0].args == ("/f",)
+    assert not [s for s in waiting.steps if s.phase == AFTER]
+    assert not named(waiting, "LEAVE")
+    left = compiled(changed(), place=Place(foreground=False), cgroup=CGROUP)
+    assert left.steps[0].name == "LEAVE"
+    assert not [s for s in left.steps if s.phase == AFTER]
+
+
+def test_a_ramfs_root_cannot_be_pivoted_from() -> None:
+    assert named(compiled(changed(), place=Place(no_pivot=True)), "CHROOT", "PIVOT")[0].name == "CHROOT"
+
+
+def test_the_hosts_dev_is_left_as_it_is() -> None:
+    plan = compiled(changed(mounts=(bind("/dev", "/dev"),)))
+    assert not named(plan, "MKNOD", "SYMLINK")
+
+
+def test_a_configured_device_stands_for_the_default_one() -> None:
+    nodes = (
+        Device(type="c", path="/dev/null", major=1, minor=3, file_mode=0o600),
+        Device(type="c", path="/dev/ptmx", major=5, minor=2),
+    )
+    plan = compiled(changed(linux={"devices": nodes}))
+    assert [s.args[1] for s in named(plan, "MKNOD") if s.args[0] == "/dev/null"] == [0o020600]
+    assert not [s for s in named(plan, "MKNOD") if s.args[0] == "/dev/ptmx"]
+    assert ("pts/ptmx", "/dev/ptmx") in [s.args for s in named(plan, "SYMLINK")]
+
+
+def test_without_mknod_devices_are_the_hosts() -> None:
+    plan = compiled(changed(), V2.replace(bounding=ALL_CAPS & ~(1 << 27)))
+    assert not named(plan, "MKNOD")
+    assert ("/dev/tty", "/dev/tty", 0, 0, 0, 1) in [s.args for s in named(plan, "BIND")]
+
+
+def test_an_overlay_takes_the_place_of_the_root() -> None:
+    overlay = OverlayRoot(lowers=("/l2", "/l1"), upper="/u", work="/w", volatile=True)
+    plan = compiled(changed(), root=overlay)
+    assert named(plan, "ROOT_OVERLAY")[0].args == ("/bundle/rootfs", ("/l2", "/l1"), "/u", "/w", 1)
+    inside = compiled(rootless(example_config(), 1000, 1000), USER, root=overlay)
+    assert named(inside, "ROOT_OVERLAY")[0].args[4] == 3
+
+
+# pods
+
+
+def app(name: str, config: Config | None = None, **more: Any) -> PodApp:
+    return PodApp(name=name, config=config or changed(), bundle=f"/pod/{name}", **more)
+
+
+def test_a_pod_shares_its_namespaces_and_each_app_has_its_own_root() -> None:
+    apps = (
+        app(
+            "web",
+            rootfs=OverlayRoot(lowers=("/l",), upper="/u", work="/w"),
+            cgroup=CGROUP,
+            stdout="/log",
+            stderr="/log",
+        ),
+        app("db", stdin="/dev/null", fatal=False),
+    )
+    plan = pod(apps, V2, Place(exit_dir="/status", keyring="k", grace_ms=5))
+    assert named(plan, "CLONE")[0].args[0] == 0x20000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000
+    assert [(s.args, s.phase) for s in named(plan, "APP")] == [
+        (("web", 0x20000, 1), CHILD),
+        (("db", 0x20000, 0), CHILD),
+    ]
+    assert [s.name for s in plan.steps if s.phase == CHILD][-2:] == ["ROOT_EMPTY", "INIT"]
+    assert named(plan, "INIT")[0].args == (5,)
+    assert [(s.args[1], s.args[2]) for s in named(plan, "OPEN")] == [("/log", 0o2002101), ("/dev/null", 0o2000000)]
+    assert [s.args for s in named(plan, "STDIO")] == [(0, 1), (0, 2), (1, 0)]
+    assert [s.phase for s in named(plan, "ENTER_CGROUP", "UNSHARE", "EXEC")] == [APP] * 5
+    assert named(plan, "EXIT_FILE")[0].args == ("/status",)
+    assert [s.args[0] for s in named(plan, "RMDIR")] == ["/cg/a/b", "/cg/a"]
+    assert [s.phase for s in named(plan, "HOSTNAME", "LOOPBACK", "KEYRING")] == [CHILD] * 3
+
+
+@pytest.mark.parametrize(
+    ("apps", "problem"),
+    [
+        pytest.param((), "at least one app", id="none"),
+        pytest.param((app("a"), app("a")), "the same name", id="twice"),
+        pytest.param(
+            (app("a"), app("b", changed(hostname="", linux={"namespaces": namespaces("mount")}))),
+            "b differs from the first",
+            id="other-namespaces",
+        ),
+        pytest.param(
+            (
+                app("a", changed(linux=USERNS)),
+                app("b", changed(linux=USERNS | {"uid_mappings": (IdMapping(container_id=0, host_id=1, size=1),)})),
+            ),
+            "b differs from the first app",
+            id="other-ids",
+        ),
+        pytest.param(
+            (app("a", mounted(bind("/d", "/s", "idmap").replace(uid_mappings=WIDE, gid_mappings=WIDE))),),
+            "cannot have id-mapped",
+            id="idmap",
+        ),
+    ],
+)
+def test_refuses_a_pod_that_cannot_be_one(apps: tuple[PodApp, ...], problem: str) -> None:
+    with pytest.raises(InvalidSpec, match=problem):
+        pod(apps, V2, Place())
+
+
+# the laws
+
+NAMESPACE_SETS = st.lists(st.sampled_from(["pid", "network", "ipc", "uts", "cgroup", "time"]), unique=True, max_size=6)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    """Draw a config that compiles, with what makes the order differ."""
+    kinds = draw(NAMESPACE_SETS)
+    user = draw(st.booleans())
+    extra: dict[str, Any] = {"namespaces": namespaces("mount", *kinds, *(["user"] if user else []))}
+    if user:
+        extra |= {"uid_mappings": WIDE, "gid_mappings": WIDE}
+    if draw(st.booleans()):
+        extra["seccomp"] = FILTER
+    hook = (Hook(path="/h"),)
+    hooks = draw(st.sampled_from([None, Hooks(prestart=hook, start_container=hook), Hooks(poststop=hook)]))
+    return changed(
+        hostname="h" if "uts" in kinds else "",
+        hooks=hooks,
+        root=Root(path="r", readonly=draw(st.booleans())),
+        linux=extra,
+        process={"no_new_privileges": draw(st.booleans()), "terminal": draw(st.booleans())},
+    )
+
+
+PLACES = st.sampled_from(
+    [Place(), Place(foreground=False), Place(exec_fifo="/f", foreground=False, pid_file="/p"), Place(no_pivot=True)]
+)
+
+
+def laws(plan: Plan, phase: int) -> None:
+    """Check the order within the steps of one process."""
+    names = [step.name for step in plan.steps if step.phase == phase]
+
+    def before(first: str, second: str) -> None:
+        if first in names and second in names:
+            last = len(names) - 1 - names[::-1].index(first)
+            assert last < names.index(second), f"{first} after {second}"
+
+    root_steps = ("ROOT_BIND", "ROOT_OVERLAY", "ROOT_TREE", "MOUNT", "BIND", "MKNOD", "SYMLINK", "MKDIR_IN", "SYSCTL")
+    turn = "PIVOT" if "PIVOT" in names else "CHROOT"
+    for name in (*root_steps, "MASK", "READ_ONLY"):
+        before(name, turn)
+    for name in ("MOUNT", "BIND", "MKNOD"):
+        before(name, "MASK")
+        before(name, "READ_ONLY")
+    before("READ_ONLY", "MASK")
+    before("PROPAGATION", "ROOT_BIND")
+    before("ROOT_IDS", "PROPAGATION")
+    before(turn, "TERMINAL")
+    before("TERMINAL", "ROOT_READ_ONLY")
+    before(turn, "USER")
+    before("CAPS_BOUND", "USER")
+    before("USER", "CAPS")
+    before("CAPS", "NO_NEW_PRIVS")
+    before("CLOSE_FDS", "WAIT_START")
+    before("SECCOMP", "WAIT_START")
+    before("NO_NEW_PRIVS", "EXEC")
+    if "NO_NEW_PRIVS" in names:
+        before("NO_NEW_PRIVS", "SECCOMP")
+    else:
+        before("SECCOMP", "CAPS_BOUND")
+    assert names[-1] == "EXEC"
+    assert names.count("EXEC") == names.count("USER") == names.count("CAPS") == names.count(turn) == 1
+
+
+def check_table(plan: Plan) -> None:
+    """Check what holds of every plan: phases, slots, bytes."""
+    opened: set[object] = set()
+    for step in plan.steps:
+        name, kinds, phases = TABLE[step.code]
+        assert phases >> step.phase & 1, f"{name} in phase {step.phase}"
+        assert len(step.args) == len(kinds)
+        assert step.cause == "default" or step.cause.startswith("/")
+        if name in {"OPEN", "OPEN_TREE", "CONNECT"}:
+            assert step.args[0] not in opened
+            assert 0 <= int(str(step.args[0])) < 32
+            opened.add(step.args[0])
+        if name == "OPEN":
+            assert int(str(step.args[2])) & 0o2000000, "not closed on exec"
+        if name in {"SETNS", "STDIO", "ATTACH", "ROOT_TREE", "ENTER_CGROUP_SLOT"}:
+            assert step.args[0] in opened
+    assert decode(encode(plan), plan.causes).steps == tuple(
+        step.replace(args=tuple(-1 if arg == 2**64 - 1 else arg for arg in step.args)) for step in plan.steps
+    )
+    assert len(explain.lines(plan)) > len(plan.steps)
+    assert len(explain.as_json(plan)) == len(plan.steps)
+
+
+@given(configs(), PLACES, st.sampled_from([V2, HYBRID]), st.sampled_from([CgroupLayout(), CGROUP]))
+def test_the_order_holds_in_every_container(config: Config, place: Place, host: Any, cgroup: CgroupLayout) -> None:
+    program = PROGRAM if config.linux and config.linux.seccomp else b""
+    plan = compiled(config, host, place, cgroup=cgroup, seccomp=program)
+    laws(plan, CHILD)
+    check_table(plan)
+
+
+@given(configs(), st.integers(1, 3), st.sampled_from([V2, HYBRID]))
+def test_the_order_holds_in_every_app_of_a_pod(config: Config, count: int, host: Any) -> None:
+    program = PROGRAM if config.linux and config.linux.seccomp else b""
+    apps = tuple(app(f"a{n}", config, seccomp=program, cgroup=CGROUP) for n in range(count))
+    plan = pod(apps, host, Place(exit_dir="/e"))
+    check_table(plan)
+    start = 0
+    for end in [i for i, step in enumerate(plan.steps) if step.name == "EXEC"]:
+        laws(Plan(steps=plan.steps[start : end + 1]), APP)
+        start = end + 1
+
+
+def test_places_become_pointers() -> None:
+    assert pointer("linux.resources.blockIO.weightDevice[0].weight") == "/linux/resources/blockIO/weightDevice/0/weight"
+    assert pointer("/a") == "/a"
+    assert pointer("default") == "default"

@@ -1,0 +1,130 @@
+"""The bytes of a plan: what stage1 reads, written and read back; and the table behind them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyrkt.base.errors import InvalidSpec
+from pyrkt.plan import explain
+from pyrkt.plan.steps import BEFORE, CHILD, Plan, Step, decode, encode
+from pyrkt.spec import steps
+from pyrkt.spec.steps import TABLE
+from tests.unit.plan.hosts import changed, compiled
+
+ROOT = Path(__file__).parents[3]
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+KINDS: dict[str, st.SearchStrategy[Any]] = {
+    "s": TEXT,
+    "i": st.integers(-(2**63), 2**63 - 1),
+    "b": st.binary(max_size=16),
+    "l": st.lists(TEXT, max_size=3).map(tuple),
+}
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Draw any plan that the table allows."""
+    found = []
+    for code in draw(st.lists(st.sampled_from(sorted(TABLE)), max_size=8)):
+        _, kinds, phases = TABLE[code]
+        phase = draw(st.sampled_from([phase for phase in range(5) if phases >> phase & 1]))
+        found.append(Step(code=code, phase=phase, args=tuple(draw(KINDS[kind]) for kind in kinds)))
+    return Plan(steps=tuple(found))
+
+
+def test_the_table_is_made_from_the_one_of_stage1() -> None:
+    subprocess.run([sys.executable, str(ROOT / "scripts/gen-steps"), "--check"], check=True)
+
+
+def test_every_step_can_be_explained() -> None:
+    assert set(explain._CALLS) == set(TABLE)
+
+
+def test_the_bytes_are_those_that_stage1_reads() -> None:
+    plan = Plan(
+        steps=(
+            Step(code=steps.MKDIR, phase=BEFORE, args=("/a", 0o755)),
+            Step(code=steps.EXEC, phase=CHILD, args=("b", ("b", "c"), ())),
+        )
+    )
+    assert (
+        encode(plan)
+        == (
+            b"PKRT" + b"\x01\0\0\0" + b"\x02\0\0\0" + b"\x3d\0\0\0"  # magic, version, flags, count, total
+            b"\x02\0\x00\x02" + b"\x03\0\0\0\x08\0\0\0" + b"/a\0" + b"\xed\x01\0\0\0\0\0\0"
+            b"\x6d\0\x02\x03" + b"\x02\0\0\0\x04\0\0\0\0\0\0\0" + b"b\0" + b"b\0c\0"
+        )
+    )
+
+
+@given(plans())
+def test_what_is_written_is_read_back(plan: Plan) -> None:
+    assert decode(encode(plan)) == plan
+
+
+def test_causes_go_beside_the_bytes() -> None:
+    plan = compiled(changed())
+    assert decode(encode(plan), plan.causes).causes == plan.causes
+
+
+def test_paths_that_are_no_text_survive() -> None:
+    plan = Plan(steps=(Step(code=steps.CHDIR, phase=CHILD, args=("/\udcff",)),))
+    assert b"/\xff\0" in encode(plan)
+    assert decode(encode(plan)) == plan
+
+
+@given(plans(), st.data())
+def test_damaged_bytes_are_refused_or_another_plan(plan: Plan, data: st.DataObject) -> None:
+    whole = bytearray(encode(plan))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= data.draw(st.integers(1, 255))
+    try:
+        found = decode(bytes(whole))
+    except InvalidSpec:
+        return
+    assert encode(found) == bytes(whole)
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_refused_by_name(data: bytes) -> None:
+    with pytest.raises(InvalidSpec, match=r"^plan: "):
+        decode(data)
+
+
+@given(plans(), st.integers(1, 40))
+def test_a_shortened_plan_is_refused(plan: Plan, cut: int) -> None:
+    with pytest.raises(InvalidSpec, match=r"^plan: "):
+        decode(encode(plan)[:-cut])
+
+
+def test_a_step_with_the_wrong_arguments_is_our_mistake() -> None:
+    with pytest.raises(TypeError, match="CHDIR takes 1 arguments, not 0"):
+        encode(Plan(steps=(Step(code=steps.CHDIR, phase=CHILD),)))
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [("/a-b", "/a-b"), ("", "''"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("\x1b[1m", "'\\x1b[1m'")],
+)
+def test_words_are_safe_for_shells_and_terminals(text: str, quoted: str) -> None:
+    assert explain.quote(text) == quoted
+
+
+def test_json_tells_the_actor_the_call_and_the_cause() -> None:
+    rows = explain.as_json(compiled(changed(hostname="h")))
+    row = next(row for row in rows if row["step"] == "HOSTNAME")
+    assert row == {
+        "index": row["index"],
+        "actor": "first process",
+        "step": "HOSTNAME",
+        "args": ["h"],
+        "cause": "/hostname",
+        "call": "hostname h",
+    }
