@@ -18,12 +18,13 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
     parent, name = os.path.split(os.path.abspath(path))
     top = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _remove(top, name)
+        remove_at(top, name)
     finally:
         os.close(top)
 
 
-def _remove(top: int, name: str) -> None:
+def remove_at(top: int, name: str) -> None:
+    """Remove ``name`` in the directory open at ``top``, as ``remove_tree`` does."""
     here = _emptied(top, name)
     if here < 0:
         return
