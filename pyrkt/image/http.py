@@ -187,17 +187,27 @@ class Client:
         insecure: frozenset[str] = frozenset(),
         limits: Limits | None = None,
         say: Callable[[str], None] = log.note,
+        connect_to: Mapping[str, str] | None = None,
     ) -> None:
-        """Take the certs.d directories, which of "http" and "tls" are allowed, and where to say that one waits."""
+        """Take the certs.d directories, which of "http" and "tls" are allowed, and where to say that one waits.
+
+        ``connect_to`` maps "host:port" to the "host:port" to connect to instead; names and certificates stay.
+        """
         self.limits = limits or Limits()
         self.insecure = insecure
-        self._certs_d, self._say = certs_d, say
+        self._certs_d, self._say, self._connect_to = certs_d, say, dict(connect_to or {})
         self._pool = _Pool(self.limits)
         self._contexts: dict[Origin, tuple[ssl.SSLContext, certs.HostCerts]] = {}
 
     def fresh(self) -> Client:
         """Return a client of the same settings without connections: a forked worker must not share them."""
-        return Client(certs_d=self._certs_d, insecure=self.insecure, limits=self.limits, say=self._say)
+        return Client(
+            certs_d=self._certs_d,
+            insecure=self.insecure,
+            limits=self.limits,
+            say=self._say,
+            connect_to=self._connect_to,
+        )
 
     def close(self) -> None:
         """Close what is idle."""
@@ -302,7 +312,8 @@ class Client:
             return Answer(response, connection, url, self._pool)
 
     def _connection(self, origin: Origin) -> Connection:
-        proxy = proxy_for(origin.scheme, origin.host, origin.port, os.environ)
+        aim = self._connect_to.get(str(origin), "")
+        proxy = None if aim else proxy_for(origin.scheme, origin.host, origin.port, os.environ)
         context = None
         if origin.scheme == "https":
             context, _ = self._context(origin)
@@ -311,7 +322,8 @@ class Client:
                 f"{origin}: plain http is not allowed",
                 hint="--insecure-options=http allows it; anybody may then listen",
             )
-        return Connection(origin.host, origin.port, limits=self.limits, proxy=proxy, context=context)
+        at = origin_of(f"http://{aim}")[1:] if aim else None
+        return Connection(origin.host, origin.port, limits=self.limits, proxy=proxy, context=context, at=at)
 
     def _context(self, origin: Origin) -> tuple[ssl.SSLContext, certs.HostCerts]:
         if origin not in self._contexts:

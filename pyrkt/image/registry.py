@@ -36,6 +36,8 @@ from pyrkt.spec.image import ACCEPT, MAX_MANIFEST
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyrkt.spec.image import Descriptor
+
 _MAX_TOKEN = 1 << 20
 _MAX_SIGNATURES = 8 << 20
 _LEAST_LIFE = 60.0
@@ -76,6 +78,10 @@ class Registry:
         made._base, made._token, made._challenge = self._base, self._token, self._challenge
         made.has_signatures = self.has_signatures
         return made
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
 
     def ping(self) -> None:
         """Find out that a registry is there, by which scheme, and what it wants to hear.
@@ -119,6 +125,16 @@ class Registry:
             if said and not problem_of(said) and _digest_of(data, Digest(said)) != said:
                 raise ImageRefused(f"{what}: the registry says {said}, the content has another digest")
             return Served(data=data, content_type=answer.header("content-type"), digest=digest)
+
+    def manifest_of(self, descriptor: Descriptor) -> Served:
+        """Return the manifest that ``descriptor`` names. Raises: as ``manifest``."""
+        served = self.manifest(descriptor.digest)
+        if len(served.data) != descriptor.size:
+            raise ImageRefused(
+                f"{self.host}/{self.repository}: manifest {descriptor.digest} has {len(served.data)} bytes,"
+                f" {descriptor.size} were declared"
+            )
+        return served
 
     def blob(self, digest: Digest, size: int, start: int = 0) -> Iterator[bytes]:
         """Yield a blob from byte ``start`` on; a broken connection is taken up where it broke.

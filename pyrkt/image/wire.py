@@ -184,9 +184,17 @@ class Connection(http.client.HTTPConnection):
     response_class = _Response
 
     def __init__(
-        self, host: str, port: int, *, limits: Limits, proxy: Proxy | None, context: ssl.SSLContext | None
+        self,
+        host: str,
+        port: int,
+        *,
+        limits: Limits,
+        proxy: Proxy | None = None,
+        context: ssl.SSLContext | None = None,
+        at: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(host, port)
+        self._at = at or (host, port)
         self.watch = Watch(limits)
         self.used = False
         """Whether it has answered before: then the server may close it at any time."""
@@ -199,7 +207,7 @@ class Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect. Raises: OSError (ssl.SSLError among them), Unavailable for a proxy's refusal."""
-        at = (self._proxy.host, self._proxy.port) if self._proxy else (self.host, self.port)
+        at = (self._proxy.host, self._proxy.port) if self._proxy else self._at
         raw = socket.create_connection(at, self._limits.connect)
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

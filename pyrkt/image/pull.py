@@ -1,0 +1,52 @@
+"""The verb: a text that names an image, and a request, become the record of a stored image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from pyrkt.base.errors import NotFound, NotTrusted
+from pyrkt.image import aci, oci
+from pyrkt.image.reference import AppcRef, DockerRef, FileRef, IdRef, LayoutRef, Reference, UrlRef, parse
+from pyrkt.image.request import FetchRequest, Quiet
+from pyrkt.image.stored import find
+from pyrkt.image.workers import Progress
+
+if TYPE_CHECKING:
+    from pyrkt.store import ImageRecord
+
+__all__ = ["FetchRequest", "Progress", "Quiet", "fetch", "find"]
+
+
+def fetch(text: str, request: FetchRequest) -> ImageRecord:
+    """Return the image that ``text`` names: from the store or from where it lies, as the pull policy says.
+
+    What is fetched is verified, decrypted and unpacked before it is stored; what fails is not stored.
+    Raises: InvalidSpec for the text; NotFound, Unavailable, NoPermission on the way; NotTrusted by policy; ImageRefused
+    for content that is not what it should be.
+    """
+    reference = parse(text)
+    if request.pull_policy != "update":
+        try:
+            return find(reference, request)
+        except (NotFound, NotTrusted):
+            if request.pull_policy == "never":
+                raise
+    return _fetch(reference, request)
+
+
+def _fetch(reference: Reference, request: FetchRequest) -> ImageRecord:
+    match reference:
+        case DockerRef():
+            return oci.fetch_docker(reference, request)
+        case LayoutRef():
+            return oci.fetch_layout(reference, request)
+        case AppcRef():
+            return aci.fetch_name(reference, request)
+        case UrlRef():
+            return aci.fetch_url(reference, request)
+        case FileRef():
+            return aci.fetch_file(reference, request)
+        case IdRef():
+            return find(reference, request)
+        case _:
+            assert_never(reference)

@@ -1,0 +1,192 @@
+"""``pyrkt`` as a test calls it, with a data directory and a configuration of its own, and images to run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyrkt
+from tests.support.bundle import make_root
+from tests.support.oci import Answer, cgroups, eventually, mounts
+
+ENTRY = Path(pyrkt.__file__).parent / "cli/entry.py"
+SECONDS = 60
+
+
+@dataclass
+class Pyrkt:
+    """The command with everything of its own below ``base``; images need no signature unless ``insecure`` is empty."""
+
+    base: Path
+    insecure: str = "image"
+    started: list[str] = field(default_factory=list)
+
+    @property
+    def data(self) -> Path:
+        """Where images and pods lie."""
+        return self.base / "data"
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command line, global flags first."""
+        flags = [f"--dir={self.data}", f"--local-config={self.base}/etc", f"--system-config={self.base}/usr"]
+        if self.insecure:
+            flags.append(f"--insecure-options={self.insecure}")
+        return [sys.executable, "-I", "-S", str(ENTRY), *flags, *words]
+
+    def call(self, *words: str, **options: Any) -> Answer:
+        """Run a command to its end."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        done = subprocess.run(
+            self.argv(*words), capture_output=True, text=True, timeout=SECONDS, check=False, **options
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *words: str, **options: Any) -> str:
+        """Run a command that must succeed; return what it printed."""
+        answer = self.call(*words, **options)
+        assert answer.code == 0, answer.err
+        return answer.out
+
+    def detached(self, *words: str) -> str:
+        """Start a pod in the background; return its UUID."""
+        # To a file: the pod's supervisor must not keep a pipe of ours open.
+        out, err = self.base / "out", self.base / "err"
+        with out.open("w") as stdout, err.open("w") as stderr:
+            done = subprocess.run(
+                self.argv("run", "-d", *words),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                timeout=SECONDS,
+                check=False,
+            )
+        assert done.returncode == 0, err.read_text()
+        return out.read_text().strip()
+
+    def popen(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command and return at once."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        options.setdefault("stdout", subprocess.PIPE)
+        options.setdefault("stderr", subprocess.PIPE)
+        return subprocess.Popen(self.argv(*words), **options)
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Return what ``list`` says."""
+        found = json.loads(self.ok("list", "--format=json"))
+        assert isinstance(found, list)
+        return found
+
+    def pod(self, uuid: str) -> dict[str, Any]:
+        """Return what ``status`` says of one pod."""
+        found = json.loads(self.ok("status", "--format=json", uuid))
+        assert isinstance(found, dict)
+        return found
+
+    def directory(self, uuid: str) -> Path:
+        """Return where a pod lies."""
+        (found,) = self.data.glob(f"pods/*/{uuid}")
+        return found
+
+    def clean(self) -> None:
+        """Stop and remove everything."""
+        for pod in self.pods():
+            if pod["state"] == "running":
+                self.call("stop", "--force", pod["name"])
+        self.ok("gc", "--grace-period=0", "--expire-prepared=0")
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def wait_for(process: subprocess.Popen[bytes], text: bytes, seconds: float = 20.0) -> bytes:
+    """Read the output of ``process`` until ``text`` is in it; return what was read."""
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    read, deadline = b"", time.monotonic() + seconds
+    while text not in read:
+        assert time.monotonic() < deadline, read
+        read += process.stdout.read() or b""
+        time.sleep(0.01)
+    return read
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 20.0) -> int:
+    """Wait for ``process``, close its pipes, return its code."""
+    try:
+        return process.wait(timeout=seconds)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def umoci(*words: str) -> None:
+    """Run umoci; fails with its words."""
+    done = subprocess.run(["umoci", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"umoci {' '.join(words)}: {done.stderr}"
+
+
+def make_layout(directory: Path, *config: str) -> Path:
+    """Make an OCI layout ``directory`` by umoci: a busybox with a shell as its command, tagged "bb"."""
+    umoci("init", "--layout", str(directory))
+    image = f"{directory}:bb"
+    umoci("new", "--image", image)
+    bundle = directory.parent / f"{directory.name}.bundle"
+    umoci("unpack", "--image", image, str(bundle))
+    make_root(bundle / "rootfs")
+    (bundle / "rootfs/etc/group").write_text("root:x:0:\nuser:x:1000:\n")
+    (bundle / "rootfs/tmp").chmod(0o1777)
+    (bundle / "rootfs/etc/plain").write_text("not a program\n")
+    (bundle / "rootfs/data").mkdir()
+    (bundle / "rootfs/data/seed").write_text("from the image\n")
+    umoci("repack", "--image", image, str(bundle))
+    umoci("config", "--image", image, "--config.cmd", "/bin/sh", "--config.env", "PATH=/bin", *config)
+    shutil.rmtree(bundle)
+    return directory
+
+
+def make_aci(path: Path, name: str = "example.com/box", app: dict[str, Any] | None = None, **more: Any) -> Path:
+    """Make an ACI of a busybox by tarfile; ``app`` adds to its app section."""
+    root = make_root(path.parent / f"{path.name}.root")
+    manifest = {
+        "acKind": "ImageManifest",
+        "acVersion": "0.8.11",
+        "name": name,
+        "labels": [
+            {"name": "version", "value": "1.0"},
+            {"name": "os", "value": "linux"},
+            {"name": "arch", "value": "amd64"},
+        ],
+        "app": {"exec": ["/bin/sh"], "user": "0", "group": "0"} | (app or {}),
+    } | more
+    data = json.dumps(manifest).encode()
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        entry = tarfile.TarInfo("manifest")
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))
+        tar.add(root, "rootfs")
+    shutil.rmtree(root)
+    return path
+
+
+def sha512(path: Path) -> str:
+    """Return the hex digest of a file."""
+    return hashlib.sha512(path.read_bytes()).hexdigest()
+
+
+def leftovers(words: Sequence[str], before: Sequence[str]) -> list[str]:
+    """Return the cgroups with one of ``words`` in their path, and the mounts that are new since ``before``."""
+    eventually(lambda: not any(cgroups(word) for word in words), 3)
+    return [*(path for word in words for path in cgroups(word)), *(point for point in mounts() if point not in before)]
