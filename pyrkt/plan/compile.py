@@ -65,7 +65,7 @@ def container(
     namespaces.join(draft, subject)
     namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
     namespaces.map_ids(draft, subject)
-    namespaces.enter_cgroup(draft, cgroup)
+    namespaces.enter_cgroup(draft, subject, cgroup)
     process.limits_from_outside(draft, subject, program)
     _record(draft, place)
     namespaces.own(draft, subject, place.keyring)
@@ -110,7 +110,7 @@ def pod(apps: tuple[PodApp, ...], host: Host, place: Place, cgroup: CgroupLayout
     flags = namespaces.clone_flags(first) | namespaces.NEWNS
     namespaces.clone(draft, flags, layout)
     namespaces.map_ids(draft, first)
-    namespaces.enter_cgroup(draft, layout)
+    namespaces.enter_cgroup(draft, first, layout)
     _record(draft, place)
     _pid_file(draft, place)
     namespaces.own(draft, first, place.keyring)
@@ -140,7 +140,7 @@ def _app(draft: Draft, app: PodApp, first: Subject, host: Host, place: Place) ->
     draft.phase = APP
     draft.add(steps.DUMPABLE, 0)
     draft.add(steps.SETSID)
-    namespaces.enter_cgroup(draft, app.cgroup)
+    namespaces.enter_cgroup(draft, subject, app.cgroup)
     namespaces.unshare_cgroup(draft, subject)
     process.stdio(draft, app)
     rootfs.build(draft, subject, app.rootfs, app.cgroup)

@@ -6,7 +6,7 @@ from pyrkt.plan import options
 from pyrkt.plan.draft import refuse
 from pyrkt.plan.namespaces import map_text
 from pyrkt.plan.options import ATTR_RDONLY, MS_RDONLY
-from pyrkt.plan.steps import APP, BEFORE, CHILD
+from pyrkt.plan.steps import BEFORE
 from pyrkt.spec import steps
 
 TYPE_CHECKING = False
@@ -62,6 +62,9 @@ class Mounts:
             # Only whoever owns the pid, network or ipc namespace may mount its view afresh; the host's serves.
             attributes, clear = chosen.attributes()
             self.draft.add(steps.BIND, _HOST_COPY[kind], target, 1, attributes, clear, MAKE_DIRECTORY, cause=cause)
+            if attributes:
+                # The copy brings what is mounted on it, the host's cgroups for one.
+                self.draft.add(steps.SET_ATTR, target, 1, attributes, clear, cause=cause)
         elif kind in {"", "none"}:
             self._adjust(place, chosen, target)
         else:
@@ -114,17 +117,14 @@ class Mounts:
         It does where root of the user namespace could not reach it, and where the mount is to stay a peer of the
         host's: inside, everything is cut off from there already.
         """
-        if self.draft.phase != CHILD or self.draft.free_slots() <= _SPARE_SLOTS:
-            return False
-        return self.subject.from_outside or _stays_shared(chosen)
+        wanted = self.subject.from_outside or _stays_shared(chosen)
+        return wanted and self.draft.free_slots() > _SPARE_SLOTS
 
     def _maps(self, place: int, mount: Mount) -> tuple[bytes, bytes]:
         linux = self.subject.linux
         uids, gids = mount.uid_mappings or linux.uid_mappings, mount.gid_mappings or linux.gid_mappings
         if not uids:
             raise refuse(f"mounts[{place}].options", "idmap needs uidMappings, here or in linux")
-        if self.draft.phase == APP:
-            raise refuse(f"mounts[{place}].uidMappings", "the apps of a pod cannot have id-mapped mounts")
         if self.subject.host.kernel < (5, 12):
             raise refuse(f"mounts[{place}].uidMappings", "needs Linux 5.12")
         return map_text(uids), map_text(gids)

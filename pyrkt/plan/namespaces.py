@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrkt.plan.draft import O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, refuse
-from pyrkt.plan.steps import BEFORE, CHILD, PARENT
+from pyrkt.plan.steps import APP, BEFORE, CHILD, PARENT
 from pyrkt.spec import steps
 
 TYPE_CHECKING = False
@@ -140,19 +140,23 @@ def _names(draft: Draft, subject: Subject) -> None:
         draft.add(code, value, cause=f"/{name}")
 
 
-def enter_cgroup(draft: Draft, cgroup: CgroupLayout) -> None:
+def enter_cgroup(draft: Draft, subject: Subject, cgroup: CgroupLayout) -> None:
     """Place the process in its cgroups: those of v1 (``enter``), and that of v2 if it was not cloned into it.
 
     On v1 the process moves itself, as one thread: that takes no lock. A pid written to cgroup.procs takes one for
-    which the kernel waits until every processor has been idle or switched tasks, 6 to 15 ms.
+    which the kernel waits until every processor has been idle or switched tasks, 6 to 15 ms. Root of a user namespace
+    may write there only through what the supervisor opened.
     """
     cause = "/linux/cgroupsPath"
-    if draft.phase == CHILD:
-        for directory in cgroup.enter:
-            draft.add(steps.ENTER_CGROUP_SLOT, draft.open(f"{directory}/tasks", O_WRONLY, cause), cause=cause)
+    files = [f"{directory}/tasks" for directory in cgroup.enter]
+    if draft.phase == APP and cgroup.clone_into:
+        files.append(f"{cgroup.clone_into}/cgroup.procs")
+    if draft.phase == CHILD or subject.from_outside:
+        for file in files:
+            draft.add(steps.ENTER_CGROUP_SLOT, draft.open(file, O_WRONLY, cause), cause=cause)
         return
-    for directory in (*cgroup.enter, *((cgroup.clone_into,) if cgroup.clone_into else ())):
-        draft.add(steps.ENTER_CGROUP, directory, cause=cause)
+    for file in files:
+        draft.add(steps.ENTER_CGROUP, file.rpartition("/")[0], cause=cause)
 
 
 def unshare_cgroup(draft: Draft, subject: Subject) -> None:

@@ -6,7 +6,7 @@ from pyrkt.plan.devices import add_devices
 from pyrkt.plan.draft import refuse
 from pyrkt.plan.mounts import Mounts, normal
 from pyrkt.plan.options import MS_PRIVATE, MS_REC, MS_SLAVE, PROPAGATION
-from pyrkt.plan.steps import BEFORE, CHILD
+from pyrkt.plan.steps import BEFORE
 from pyrkt.spec import steps
 
 TYPE_CHECKING = False
@@ -62,12 +62,12 @@ def _root(draft: Draft, subject: Subject, rootfs: OverlayRoot | None) -> None:
         bits = VOLATILE * rootfs.volatile | USERXATTR * (rootfs.userxattr or subject.confined)
         args = (directory, rootfs.lowers, rootfs.upper, rootfs.work, bits)
         draft.add(steps.ROOT_OVERLAY, *args, cause="/root/path")
-    elif subject.from_outside and draft.phase == CHILD:
+    elif subject.from_outside:
         # Root of a user namespace may not be let into the directories above; the supervisor may.
         slot = draft.slot("root.path")
         args_open = (slot, directory, 1, 0, 0, b"", b"")
         draft.add(steps.OPEN_TREE, *args_open, cause="/root/path", phase=BEFORE)
-        draft.add(steps.ROOT_TREE, slot, directory, cause="/root/path")
+        draft.add(steps.ROOT_TREE, slot, "/", cause="/root/path")
         draft.add(steps.SET_PROPAGATION, "/", MS_SLAVE | MS_REC, cause="/root/path")
     else:
         draft.add(steps.ROOT_BIND, directory, 1, cause="/root/path")

@@ -47,7 +47,7 @@ def plan_of(config: Config, bundle: str, host: Host, cgroup: CgroupLayout, place
         draft.add(steps.LEAVE, phase=BEFORE)
     namespaces.join(draft, subject)
     namespaces.clone(draft, 0, cgroup)
-    namespaces.enter_cgroup(draft, cgroup)
+    namespaces.enter_cgroup(draft, subject, cgroup)
     process.limits_from_outside(draft, subject, program)
     if place.pid_file:
         draft.add(steps.PID_FILE, place.pid_file, phase=PARENT)

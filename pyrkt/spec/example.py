@@ -114,5 +114,5 @@ def rootless(config: Config, uid: int, gid: int) -> Config:
 
 def _for_user(mount: Mount) -> Mount:
     if mount.type == "sysfs":
-        return Mount(destination="/sys", type="none", source="/sys", options=("rbind", *_NODEV, "ro"))
+        return Mount(destination="/sys", type="none", source="/sys", options=("rbind", *_NODEV, "ro", "rro"))
     return mount.replace(options=tuple(option for option in mount.options if not option.startswith("gid=")))

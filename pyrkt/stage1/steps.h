@@ -94,8 +94,8 @@ STEP(73, ROOT_READ_ONLY, "", C | A, "remount / read-only (after the pivot)")
 STEP(74, MKDIR_IN, "siii", C | A, "target, mode, uid, gid; existing stays as it is")
 STEP(75, ROOT_EMPTY, "", C,
      "before INIT: a pod's PID 1: pivot into an empty read-only tmpfs once all apps are set up")
-STEP(76, ROOT_TREE, "is", C, "slot of an OPEN_TREE, directory: attach the tree there and use it as the root")
-STEP(77, ATTACH, "isi", C, "slot of an OPEN_TREE, target, make (0 no, else what the tree's root is): move_mount")
+STEP(76, ROOT_TREE, "is", C | A, "slot of an OPEN_TREE, directory: attach the tree there and use it as the root")
+STEP(77, ATTACH, "isi", C | A, "slot of an OPEN_TREE, target, make (0 no, else what the tree's root is): move_mount")
 
 /* the process */
 STEP(90, TERMINAL, "iisi", C | A,

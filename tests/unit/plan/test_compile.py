@@ -792,16 +792,27 @@ def test_a_pod_shares_its_namespaces_and_each_app_has_its_own_root() -> None:
             "b differs from the first app",
             id="other-ids",
         ),
-        pytest.param(
-            (app("a", mounted(bind("/d", "/s", "idmap").replace(uid_mappings=WIDE, gid_mappings=WIDE))),),
-            "cannot have id-mapped",
-            id="idmap",
-        ),
     ],
 )
 def test_refuses_a_pod_that_cannot_be_one(apps: tuple[PodApp, ...], problem: str) -> None:
     with pytest.raises(InvalidSpec, match=problem):
         pod(apps, V2, Place())
+
+
+def test_what_an_apps_root_could_not_reach_is_opened_by_the_supervisor() -> None:
+    plan = pod((app("a", mounted(bind(), linux=USERNS), cgroup=CGROUP.replace(clone_into="/v2")),), V2, Place())
+    assert [s.args[1] for s in named(plan, "OPEN", "OPEN_TREE")] == [
+        "/cg/a/b/tasks",
+        "/v2/cgroup.procs",
+        "/pod/a/rootfs",
+        "/srv",
+    ]
+    assert [s.phase for s in named(plan, "ENTER_CGROUP_SLOT", "ROOT_TREE", "ATTACH")] == [APP] * 4
+
+
+def test_the_hosts_views_are_bound_read_only_all_the_way_down() -> None:
+    plan = compiled(changed(hostname="", linux=USERNS | {"namespaces": namespaces("mount", "user")}))
+    assert [s.args for s in named(plan, "SET_ATTR") if s.args[0] == "/sys"] == [("/sys", 1, 15, 0)]
 
 
 # the laws
