@@ -22,6 +22,7 @@ from pyrkt.trust.keystore import Keystore
 from pyrkt.trust.policy import Policy
 from tests.support import registry as support
 from tests.support import skopeo
+from tests.support.gpg import Gpg
 from tests.support.skopeo import Layout, Member
 from tests.support.tls import Authority
 
@@ -226,31 +227,20 @@ def test_content_that_is_not_what_was_declared(request_: FetchRequest, layout: L
     assert os.listdir(request_.store.root / "partial") == []
 
 
-def gpg(home: Path, *arguments: str) -> bytes:
-    done = subprocess.run(
-        ["gpg", "--homedir", str(home), "--batch", "--quiet", "--pinentry-mode=loopback", "--passphrase=", *arguments],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def gnupg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    home = tmp_path_factory.mktemp("gnupg")
-    home.chmod(0o700)
+def gpg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpg]:
+    made = Gpg(tmp_path_factory.mktemp("gnupg"))
     for name in ("signer", "stranger"):
-        gpg(home, "--quick-generate-key", f"{name} <{name}@example.com>", "rsa2048", "sign", "never")
-    yield home
-    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
+        made.make_key(name)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def signing(tmp_path: Path, request_: FetchRequest, registry: RunningRegistry, gnupg: Path) -> FetchRequest:
+def signing(tmp_path: Path, request_: FetchRequest, registry: RunningRegistry, gpg: Gpg) -> FetchRequest:
     """A request whose policy wants the signer's signature on everything of the registry."""
     key = tmp_path / "signer.asc"
-    key.write_bytes(gpg(gnupg, "--armor", "--export", "signer@example.com"))
+    key.write_bytes(gpg.run("--armor", "--export", "signer@example.com"))
     folder = tmp_path / "config/registries.d"
     folder.mkdir()
     (folder / "tests.yaml").write_text(
@@ -263,20 +253,20 @@ def signing(tmp_path: Path, request_: FetchRequest, registry: RunningRegistry, g
 
 
 def push_signed(
-    layout: Layout, tag: str, request: FetchRequest, registry: RunningRegistry, gnupg: Path, *options: str
+    layout: Layout, tag: str, request: FetchRequest, registry: RunningRegistry, gpg: Gpg, *options: str
 ) -> str:
     """Push and sign, as the first option says who; return the reference."""
     name = f"docker://{registry.host}/t/{os.urandom(4).hex()}:{tag}"
     skopeo.run(
         "--registries.d", f"{request.dirs.local}/registries.d", "--insecure-policy", "copy", "-q",
         f"--dest-cert-dir={certs(request, registry)}", "--sign-by", *options, f"oci:{layout.path}:{tag}", name,
-        env={**os.environ, "GNUPGHOME": str(gnupg)},
+        env={**os.environ, "GNUPGHOME": str(gpg.home)},
     )  # fmt: skip
     return name
 
 
-def test_a_signed_image(signing: FetchRequest, registry: RunningRegistry, layout: Layout, gnupg: Path) -> None:
-    name = push_signed(layout, "gzip", signing, registry, gnupg, "signer@example.com")
+def test_a_signed_image(signing: FetchRequest, registry: RunningRegistry, layout: Layout, gpg: Gpg) -> None:
+    name = push_signed(layout, "gzip", signing, registry, gpg, "signer@example.com")
     record = fetch(name, signing)
     assert_whole(signing, record)
     assert [signer.format for signer in record.signers] == ["simple"]
@@ -285,17 +275,17 @@ def test_a_signed_image(signing: FetchRequest, registry: RunningRegistry, layout
     assert fetch(by_digest, signing).id == record.id
 
 
-def test_a_signed_index(signing: FetchRequest, registry: RunningRegistry, layout: Layout, gnupg: Path) -> None:
-    name = push_signed(layout, "multi", signing, registry, gnupg, "signer@example.com", "--all")
+def test_a_signed_index(signing: FetchRequest, registry: RunningRegistry, layout: Layout, gpg: Gpg) -> None:
+    name = push_signed(layout, "multi", signing, registry, gpg, "signer@example.com", "--all")
     assert_whole(signing, fetch(name, signing))
 
 
 @pytest.mark.parametrize("who", ["", "stranger@example.com"])
 def test_an_image_that_the_right_one_did_not_sign(
-    signing: FetchRequest, registry: RunningRegistry, layout: Layout, gnupg: Path, who: str
+    signing: FetchRequest, registry: RunningRegistry, layout: Layout, gpg: Gpg, who: str
 ) -> None:
     if who:
-        name = push_signed(layout, "gzip", signing, registry, gnupg, who)
+        name = push_signed(layout, "gzip", signing, registry, gpg, who)
     else:
         name = push(layout, "gzip", signing, registry)
     with pytest.raises(NotTrusted) as caught:
@@ -310,10 +300,10 @@ def test_an_image_that_the_right_one_did_not_sign(
 
 
 def test_a_signature_for_another_name_does_not_count(
-    signing: FetchRequest, registry: RunningRegistry, layout: Layout, gnupg: Path
+    signing: FetchRequest, registry: RunningRegistry, layout: Layout, gpg: Gpg
 ) -> None:
     identity = ("--sign-identity", f"{registry.host}/t/other:gzip")
-    name = push_signed(layout, "gzip", signing, registry, gnupg, "signer@example.com", *identity)
+    name = push_signed(layout, "gzip", signing, registry, gpg, "signer@example.com", *identity)
     with pytest.raises(NotTrusted, match="does not allow"):
         fetch(name, signing)
     assert_nothing_stored(signing.store)
