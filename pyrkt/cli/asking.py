@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pyrkt.cli.grammar import Image, Line
+    from pyrkt.pod.ask import PullPolicy
 
 MIN_MEMORY = 4096
 """Bytes. Below it nobody means a limit: ``--memory=16m`` is sixteen thousandths of a byte (rkt refuses it too)."""
-POLICIES = ("never", "new", "update")
+POLICIES: dict[str, PullPolicy] = {"never": "never", "new": "new", "update": "update"}
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 
 
@@ -72,7 +73,7 @@ def pull(line: Line, insecure: frozenset[str], default: str) -> Pull:
     if policy not in POLICIES:
         raise UsageError(f"--pull-policy {policy!r} is none of {', '.join(POLICIES)}", hint=f"the default is {default}")
     return Pull(
-        policy=policy,
+        policy=POLICIES[policy],
         decryption_keys=line.list("decryption-key"),
         authfile=line.text("authfile"),
         insecure=insecure,

@@ -1,9 +1,8 @@
-"""What stage1 runs when a step of a plan failed: from its number and errno to one sentence and a hint."""
+"""What stage1 becomes when a step of a pod's plan failed: the program that says so, in one sentence and a hint."""
 
 from __future__ import annotations
 
-from pyrkt.base import fastjson
-from pyrkt.base.errors import StartFailed, UsageError
+from pyrkt.base.errors import UsageError
 from pyrkt.stage1 import launch
 
 TYPE_CHECKING = False
@@ -12,17 +11,12 @@ if TYPE_CHECKING:
 
     from pyrkt.cli.grammar import Value
 
+_WORDS = 4
+"""The step's index, its errno, a detail, and the descriptor that holds the plan and its causes."""
+
 
 def failed(words: list[str], flags: Mapping[str, Value]) -> int:
-    """Raise the error that ``words`` tell of: the pod's directory, the step's index, its errno, and a detail."""
-    if len(words) < 3 or not all(word.lstrip("-").isdigit() for word in words[1:3]):
+    """Raise the error that ``words`` tell of."""
+    if len(words) != _WORDS or not all(word.removeprefix("-").isdigit() for word in words):
         raise UsageError("stage1 calls this, not people", hint="pyrkt --help lists the commands")
-    path, index, errno, *detail = words
-    try:
-        with open(f"{path}/plan", "rb") as file:
-            plan = file.read()
-        with open(f"{path}/causes", "rb") as file:
-            causes = tuple(map(str, fastjson.loads(file.read(), "causes")))
-    except OSError:
-        raise StartFailed(f"step {index} of the plan failed, and the plan is gone", hint=f"see {path}") from None
-    raise launch.failure(plan, causes, int(index), int(errno), " ".join(detail))
+    raise launch.failed(words)

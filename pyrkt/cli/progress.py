@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Silent:
     """Says nothing; a log or a script wants the answer only. Remarks come with --debug."""
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int) -> None:
         """Ignore it."""
 
     def advance(self, name: str, n: int) -> None:
@@ -48,8 +48,8 @@ class Terminal:
             self._bars.start()
         return self._bars
 
-    def start(self, name: str, total: int | None) -> None:
-        """Show a bar for ``name`` of ``total`` bytes, None if nobody knows."""
+    def start(self, name: str, total: int) -> None:
+        """Show a bar for ``name`` of ``total`` bytes, 0 if nobody knows."""
         from rich.markup import escape
 
         self._tasks[name] = self._started().add_task(escape(printable(name)), total=total or None)

@@ -6,7 +6,9 @@ from pyrkt.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
+
+    PullPolicy = Literal["never", "new", "update"]
 
 
 class Volume(Record):
@@ -102,7 +104,7 @@ class PodAsk(Record):
 class Pull(Record):
     """How to come by the images: when to fetch, and with which keys and credentials."""
 
-    policy: str = "new"
+    policy: PullPolicy = "new"
     decryption_keys: tuple[str, ...] = ()
     authfile: str = ""
     insecure: frozenset[str] = frozenset()

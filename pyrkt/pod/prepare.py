@@ -98,7 +98,7 @@ def _fill(
     _manifest(pod, ask, chosen)
     write_recipe(pod.path, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
-    plan = compiled(parts, final, pod.uuid, detach=detach, on_failure=on_failure(final))
+    plan = compiled(parts, final, pod.uuid, detach=detach, on_failure=on_failure())
     write_plan(pod.path, plan)
     for record in images:
         source.store.images.touch(record.id)
@@ -160,7 +160,7 @@ def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
     write_new(f"{path}/recipe", fastjson.dumps(value).encode())
 
 
-def on_failure(path: str) -> tuple[str, ...]:
-    """Return the program that stage1 runs to say which step of the pod in ``path`` failed."""
+def on_failure() -> tuple[str, ...]:
+    """Return the program that stage1 becomes to say which step failed."""
     entry = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/cli/entry.py"
-    return (sys.executable, "-I", "-S", entry, *(("--debug",) if log.debugging() else ()), "failed", path)
+    return (sys.executable, "-I", "-S", entry, *(("--debug",) if log.debugging() else ()), "failed")

@@ -41,7 +41,7 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool,
         write_new(f"{home}/{RUNTIME}", fastjson.pretty(runtime_half(part.config)).encode(), 0o644)
     final = pods.path(directory.RUN, pod.uuid)
     write_recipe(pod.path, changed, detach=detach)
-    found = compiled(changed, final, pod.uuid, detach=detach, on_failure=on_failure(final))
+    found = compiled(changed, final, pod.uuid, detach=detach, on_failure=on_failure())
     write_plan(pod.path, found)
     for remark in found.remarks:
         log.warn(remark)

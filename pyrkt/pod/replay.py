@@ -53,7 +53,8 @@ def key(ask: PodAsk, pull: Pull, dirs: ConfigDirs, data: str, *, detach: bool) -
     from _blake2 import blake2b  # noqa: PLC0415 - built in; hashlib would load OpenSSL
 
     asked = values(ask.replace(name="", insecure=ask.insecure & {"capabilities", "paths", "seccomp"}))
-    store = [data, images.st_ino, images.st_mtime_ns]
+    # Which stored image a name means is decided by the index alone; a pull policy that would ask again has no record.
+    store = [data, images.st_ino, images.st_mtime_ns, *(_here(app.image) for app in ask.apps)]
     # Surrogates stand for bytes that are not UTF-8, in a path say.
     text = fastjson.dumps([asked, values(pull), values(dirs), store, facts, detach, log.debugging()])
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=24).hexdigest()
@@ -64,18 +65,14 @@ def _recordable(ask: PodAsk, pull: Pull) -> bool:
         return False
     if ask.inherited or any(app.devices or app.io or app.signature for app in ask.apps):
         return False
-    # An appc name means a file of that name, where there is one; the name of a layout or file says nothing of content.
-    if any(
-        not app.image.startswith(_SCHEMES) and (_is_path(app.image) or os.path.exists(app.image)) for app in ask.apps
-    ):
-        return False
     return all(
         os.path.realpath(v.source) == v.source and os.path.exists(v.source) for v in ask.volumes if v.kind == "host"
     )
 
 
-def _is_path(text: str) -> bool:
-    return text.startswith(("/", ".", "oci:", "file:", "http:", "https:"))
+def _here(text: str) -> list[object]:
+    """Return what decides on the meaning of an image's name beside the name: the directory, and a file of that name."""
+    return [] if text.startswith(_SCHEMES) else [os.getcwd(), os.path.isfile(text)]
 
 
 def _facts() -> list[object]:

@@ -33,10 +33,28 @@ def detach(pods: Pods, pod: Held) -> int:
     """
     running = pods.move(pod, directory.RUN)
     os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
+    kept = _redirected(running.path)
     try:
         return launch.start(*_read(running.path))
     finally:
+        for number, descriptor in enumerate(kept):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
         os.close(running.descriptor)
+
+
+def _redirected(path: str) -> list[int]:
+    """Give the supervisor-to-be no end of the caller's pipes, which would wait for it; return the old descriptors."""
+    kept = [os.dup(number) for number in (0, 1, 2)]
+    names = os.listdir(f"{path}/apps")
+    log = f"{path}/logs/{names[0] if len(names) == 1 else 'pod'}.log"
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for descriptor, number in ((null, 0), (out, 1), (out, 2)):
+        os.dup2(descriptor, number)
+    os.close(null)
+    os.close(out)
+    return kept
 
 
 def _read(path: str) -> tuple[bytes, tuple[str, ...]]:

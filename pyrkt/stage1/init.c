@@ -41,13 +41,13 @@ static void signal_apps(int number)
 			sys(__NR_pidfd_send_signal, pod.apps[i].pidfd, number, NULL, 0);
 }
 
-static void end_pod(void)
+static void end_pod(int number)
 {
 	if (pod.ending)
 		return;
 	pod.ending = true;
 	pod.deadline = now_ms() + pod.grace_ms;
-	signal_apps(SIGTERM);
+	signal_apps(number);
 }
 
 static _Noreturn void app_process(u32 ordinal)
@@ -105,7 +105,7 @@ static void app_ended(u32 ordinal, i64 code)
 	if (!pod.code)
 		pod.code = code;
 	if (step_number(&self.plan.steps[app->index], 2))
-		end_pod();
+		end_pod(SIGTERM);
 }
 
 static void reap(void)
@@ -135,10 +135,10 @@ static void read_signals(void)
 			if (pod.interrupted)
 				signal_apps(SIGKILL); /* asked twice: no more patience */
 			pod.interrupted = true;
-			end_pod();
+			end_pod(SIGINT);
 			break;
 		case SIGTERM:
-			end_pod();
+			end_pod(SIGTERM);
 			break;
 		default:
 			signal_apps((int)info.ssi_signo);

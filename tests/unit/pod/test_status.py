@@ -1,0 +1,89 @@
+"""What a pod's files say, and that nothing in them can break a list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyrkt.base.errors import InvalidSpec
+from pyrkt.pod import directory
+from pyrkt.pod import status as states
+from pyrkt.pod.directory import Held, Pods
+
+MANIFEST = """{"acVersion": "0.8.11", "acKind": "PodManifest", "apps": [
+  {"name": "a", "image": {"id": "sha512-1", "name": "example.com/a"}, "mounts": [{"volume": "v", "path": "/v"}],
+   "app": {"userLabels": {"k": "l"}, "userAnnotations": {}}},
+  {"name": "b", "image": {"id": "sha256-2"}}], "volumes": []}"""
+
+
+@pytest.fixture
+def pods(tmp_path: Path) -> Pods:
+    return Pods(str(tmp_path))
+
+
+@pytest.fixture
+def pod(pods: Pods) -> Iterator[Held]:
+    held = pods.move(pods.create(), directory.RUN)
+    os.mkdir(f"{held.path}/status")
+    Path(held.path, "pod").write_text(MANIFEST)
+    Path(held.path, "created").write_text("1700000000500000000")
+    Path(held.path, "net").write_text("host")
+    yield held
+    os.close(held.descriptor)
+
+
+def test_a_running_pod(pods: Pods, pod: Held) -> None:
+    Path(pod.path, "pid").write_text("123 456\n")
+    found = states.status(pods.find(pod.uuid))
+    assert (found.state, found.created, found.pid, found.net) == ("running", 1700000000.5, 123, "host")
+    assert [(app.name, app.image_id, app.state, app.exit_code) for app in found.apps] == [
+        ("a", "sha512-1", "running", None),
+        ("b", "sha256-2", "running", None),
+    ]
+    assert found.apps[0].user_labels == {"k": "l"}
+
+
+def test_an_app_that_ended_has_its_code(pods: Pods, pod: Held) -> None:
+    Path(pod.path, "status/a").write_text("137\n")
+    value = states.as_json(states.status(pods.find(pod.uuid)))
+    assert value["apps"][0]["exit_code"] == 137
+    assert value["apps"][0]["state"] == "exited"
+    assert value["apps"][1]["state"] == "running"
+    assert value["app_names"] == ["a", "b"]
+    assert "pid" not in value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("{", id="cut"),
+        pytest.param("[]", id="no-object"),
+        pytest.param('{"apps": 5}', id="apps-a-number"),
+        pytest.param('{"apps": [{}]}', id="app-without-name"),
+        pytest.param('{"apps": [{"name": "../../x", "image": []}]}', id="app-of-wrong-types"),
+        pytest.param("\x00" * 100, id="zeros"),
+        pytest.param('{"a": ' * 200 + "1" + "}" * 200, id="deep"),
+    ],
+)
+def test_a_damaged_manifest_breaks_no_list(pods: Pods, pod: Held, text: str) -> None:
+    Path(pod.path, "pod").write_text(text)
+    found = states.status(pods.find(pod.uuid))
+    assert found.state == "running"
+    assert found.apps == ()
+
+
+@pytest.mark.parametrize("text", ["", "x y", "1", "1 2 3", "-1 5", "99999999999999999999 1", "1_0 5"])
+def test_a_damaged_record_names_no_process(pods: Pods, pod: Held, text: str) -> None:
+    Path(pod.path, "pid").write_text(text)
+    assert states.record(pods.find(pod.uuid)) == (0, 0)
+    assert states.open_process(pods.find(pod.uuid)) == -1
+
+
+def test_a_missing_manifest_is_an_error_where_it_is_asked_for(pods: Pods, pod: Held) -> None:
+    os.unlink(f"{pod.path}/pod")
+    with pytest.raises(InvalidSpec, match="has no manifest"):
+        states.manifest(pods.find(pod.uuid))
