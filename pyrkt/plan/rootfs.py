@@ -63,7 +63,8 @@ def _root(draft: Draft, subject: Subject, rootfs: OverlayRoot | None) -> None:
         args = (directory, rootfs.lowers, rootfs.upper, rootfs.work, bits)
         draft.add(steps.ROOT_OVERLAY, *args, cause="/root/path")
     elif subject.from_outside:
-        # Root of a user namespace may not be let into the directories above; the supervisor may.
+        # Root of a user namespace may not be let into the directories above; the supervisor may. So the tree cannot
+        # be put where the directory is either: it lies on "/" until the pivot.
         slot = draft.slot("root.path")
         args_open = (slot, directory, 1, 0, 0, b"", b"")
         draft.add(steps.OPEN_TREE, *args_open, cause="/root/path", phase=BEFORE)

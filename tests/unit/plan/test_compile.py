@@ -304,7 +304,7 @@ MEMBERS = [
         "/linux/uidMappings",
         id="userns-maps",
     ),
-    pytest.param(changed(linux=USERNS), "ROOT_TREE", (0, "/bundle/rootfs"), "/root/path", id="userns-root-tree"),
+    pytest.param(changed(linux=USERNS), "ROOT_TREE", (0, "/"), "/root/path", id="userns-root-tree"),
 ]
 
 
