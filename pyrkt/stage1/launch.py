@@ -10,7 +10,6 @@ import os
 
 from pyrkt.base.errors import StartFailed
 from pyrkt.kernel import memfd
-from pyrkt.stage1.failure import failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 _NAME = "pyrkt-stage1"
 _REPORT_SIZE = 16  # struct report of supervise.c: i32 index, i32 errno, i64 detail or pid
+_STAYS, _LEFT = -1, -2
 _SIZE_AT, _HEADER_SIZE = 12, 16
 
 
@@ -92,10 +92,13 @@ def _outcome(pid: int, report: bytes, plan: bytes, causes: tuple[str, ...]) -> i
         code = os.waitstatus_to_exitcode(status)
         raise StartFailed(f"stage1 ended with {code} before the container was set up", hint="see dmesg(1)")
     index, errno, value = (int.from_bytes(report[a:b], "little", signed=True) for a, b in ((0, 4), (4, 8), (8, 16)))
-    if (index, errno) == (-1, 0):
-        os.waitpid(pid, os.WNOHANG)  # it may be on its way out; what is left of it goes when we go
+    if errno == 0 and index == _STAYS:
         return value
-    os.waitpid(pid, 0)
+    os.waitpid(pid, 0)  # when it is gone, the container is our subreaper's child
+    if errno == 0 and index == _LEFT:
+        return value
+    from pyrkt.stage1.failure import failure  # noqa: PLC0415 - only failures pay for their words
+
     raise failure(plan, causes, index, errno, value)
 
 
@@ -111,4 +114,6 @@ def failed(arguments: list[str]) -> PyrktError:
     os.close(descriptor)
     size = int.from_bytes(data[_SIZE_AT:_HEADER_SIZE], "little")
     causes = data[size:].decode("utf-8", "surrogateescape").split("\0")[:-1]
+    from pyrkt.stage1.failure import failure  # noqa: PLC0415 - as above
+
     return failure(data[:size], tuple(causes), index, errno, detail)

@@ -1,7 +1,7 @@
 /* stage1 PLAN REPORT: follows the plan in descriptor PLAN, a sealed memfd.
  *
  * REPORT is "-", and failures are said by the plan's ON_FAILURE; or a descriptor that takes one struct report:
- * index of the failed step, errno and detail, or -1, 0 and the container's pid.
+ * index of the failed step, errno and detail; or -1 (stage1 stays) or -2 (it leaves), 0 and the container's pid.
  */
 #include "stage1.h"
 #include "text.h"

@@ -16,14 +16,15 @@ static struct {
 	bool started, ended;
 } super;
 
-struct report { /* what start() reads */
+struct report { /* what start() reads: a step's index, errno and detail, or one of these, 0 and the pid */
 	i32 index, error;
 	i64 value;
 };
+enum { REPORT_STAYS = -1, REPORT_LEFT = -2 };
 
-static void report(u32 index, i64 error, i64 value)
+static void report(i32 index, i64 error, i64 value)
 {
-	struct report words = {(i32)index, (i32)error, value};
+	struct report words = {index, (i32)error, value};
 	if (self.report < 0)
 		return;
 	write_all(self.report, &words, sizeof words);
@@ -70,7 +71,7 @@ static _Noreturn void fail(u32 index, i64 error, i64 detail)
 	self.exit_code = exit_code_of(index, (long)error);
 	after_steps();
 	if (self.report >= 0)
-		report(index, error, detail);
+		report((i32)index, error, detail);
 	else
 		become_stage0(index, error, detail);
 	sys_exit((int)self.exit_code);
@@ -113,7 +114,7 @@ static void started(void)
 	if (!has_step(CHILD, STEP_WAIT_START))
 		parent_steps();
 	bool watched = self.report >= 0;
-	report((u32)-1, 0, self.child);
+	report(self.leaves ? REPORT_LEFT : REPORT_STAYS, 0, self.child);
 	if (self.leaves)
 		sys_exit(0);
 	if (watched)

@@ -1,0 +1,116 @@
+"""Pods: PID 1 and its apps."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pyrkt.spec import steps as s
+from pyrkt.stage1 import launch
+from tests.support import handmade as hand
+from tests.support.handmade import A, E
+from tests.support.stage1 import SECONDS, failure_of, run, said, started
+
+pytestmark = pytest.mark.root
+
+
+def test_pod_runs_its_apps_and_reports_each(rootfs: Path, tmp_path: Path) -> None:
+    plan = hand.pod(
+        hand.app("one", rootfs, "/bin/sh", "-c", "echo one; exit 0"),
+        hand.app("two", rootfs, "/bin/sh", "-c", "echo two; exit 3", ends=False),
+        hand.app("three", rootfs, "/bin/sh", "-c", "sleep 0.1; exit 4", ends=False),
+        after=((s.EXIT_FILE, E, tmp_path),),
+    )
+    done = run(plan)
+    assert sorted(done.stdout.split()) == ["one", "two"]
+    assert done.returncode == 3
+    assert [(tmp_path / name).read_text() for name in ("one", "two", "three")] == ["0\n", "3\n", "4\n"]
+
+
+def test_apps_share_what_the_pod_has_and_own_their_mounts(rootfs: Path) -> None:
+    look = "for n in pid net uts ipc mnt; do ls -l /proc/self/ns/$n; done"
+    done = run(hand.pod(hand.app("a", rootfs, "/bin/sh", "-c", look), hand.app("b", rootfs, "/bin/sh", "-c", look)))
+    names = [word for word in done.stdout.split() if ":[" in word]
+    assert len(names) == 10
+    assert len({name for name in names if not name.startswith("mnt")}) == 4
+    assert len({name for name in names if name.startswith("mnt")}) == 2
+    assert os.readlink("/proc/self/ns/mnt") not in names
+
+
+def test_no_app_starts_before_all_are_set_up(rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    bind = (s.BIND, A, tmp_path / "shared", "/srv", 0, 0, 0, 1)
+    plan = hand.pod(
+        hand.app("good", rootfs, "/bin/touch", "/srv/started", inside=(bind,)),
+        hand.app("bad", rootfs, "/bin/true", inside=((s.BIND, A, "/no/such", "/tmp", 0, 0, 0, 0),)),
+    )
+    error = failure_of(plan)
+    assert "mounting /no/such on /tmp" in said(error)
+    assert not (tmp_path / "shared" / "started").exists()
+
+
+def test_a_failing_app_ends_the_pod(rootfs: Path, tmp_path: Path) -> None:
+    plan = hand.pod(
+        hand.app("bad", rootfs, "/bin/sh", "-c", "sleep 0.1; exit 9"),
+        hand.app("polite", rootfs, "/bin/sleep", "60"),
+        hand.app("stubborn", rootfs, "/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"),
+        after=((s.EXIT_FILE, E, tmp_path),),
+    )
+    begin = time.monotonic()
+    assert run(plan).returncode == 9
+    assert time.monotonic() - begin < 5
+    codes = [(tmp_path / name).read_text() for name in ("bad", "polite", "stubborn")]
+    assert codes == ["9\n", "143\n", "137\n"]
+
+
+@pytest.mark.parametrize(("numbers", "code"), [((15,), 143), ((2,), 130), ((2, 2), None)])
+def test_pod_is_ended_by_signals(rootfs: Path, numbers: tuple[int, ...], code: int | None) -> None:
+    script = "echo ready; sleep 60" if code else "trap '' TERM INT; echo ready; while :; do sleep 0.05; done"
+    plan = hand.pod(hand.app("a", rootfs, "/bin/sh", "-c", script), grace_ms=60_000 if code is None else 500)
+    with started(plan) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        for number in numbers:
+            child.send_signal(number)
+            time.sleep(0.05)
+        assert child.wait(SECONDS) == (code or 137)
+
+
+def test_pid_1_reaps_and_has_nothing_to_give(rootfs: Path) -> None:
+    script = """
+    i=0; while [ $i -lt 50 ]; do (sleep 0.01 &); i=$((i + 1)); done; sleep 0.5
+    for file in /proc/[0-9]*/stat; do read -r line < $file; case $line in *") Z "*) echo "$line";; esac; done
+    while read -r line; do case $line in CapEff*|NoNewPrivs*) echo "$line";; esac; done < /proc/1/status
+    [ -e /proc/1/fd/0 ] && echo open; [ -e /proc/1/root/proc ] && echo seen; exit 0
+    """
+    done = run(hand.pod(hand.app("a", rootfs, "/bin/sh", "-c", script)))
+    assert done.stdout.splitlines() == [f"CapEff:\t{1 << 5:016x}", "NoNewPrivs:\t1"]
+
+
+def test_pid_1_sees_an_empty_root(rootfs: Path) -> None:
+    with started(hand.pod(hand.app("a", rootfs, "/bin/sh", "-c", "echo ready; sleep 60"))) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        (inner,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        assert os.listdir(f"/proc/{inner}/root") == []
+        assert len(Path(f"/proc/{inner}/mountinfo").read_text().splitlines()) == 1
+        targets = [os.readlink(f"/proc/{inner}/fd/{number}") for number in os.listdir(f"/proc/{inner}/fd")]
+        assert not any(target.startswith(("/proc", "/run", "/tmp")) or target == "/" for target in targets)
+
+
+def test_a_detached_pod_is_supervised_to_its_end(rootfs: Path, tmp_path: Path) -> None:
+    plan = hand.pod(
+        hand.app("a", rootfs, "/bin/sh", "-c", "sleep 0.3; exit 2"),
+        after=((s.EXIT_FILE, E, tmp_path), (s.CREATE, E, tmp_path / "done", b"yes", 0o600)),
+    )
+    pid = launch.start(hand.encode(plan))
+    assert Path(f"/proc/{pid}").exists()
+    deadline = time.monotonic() + SECONDS
+    while not (tmp_path / "done").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (tmp_path / "a").read_text() == "2\n"
+    os.waitpid(-1, 0)

@@ -1,0 +1,111 @@
+"""Running plans made by hand on the real stage1."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyrkt.base.errors import StartFailed
+from pyrkt.stage1 import launch
+from tests.support import handmade as hand
+from tests.support.handmade import Step
+
+SECONDS = 20
+LEAKS = "[os.dup2(os.open(name, os.O_RDONLY), number) for name, number in (('/', 7), ('/etc', 8))]"
+
+
+def run(
+    plan: list[Step], *, timeout: float = SECONDS, wrapper: tuple[str, ...] = (), before: str = "pass"
+) -> subprocess.CompletedProcess[str]:
+    """Run ``plan`` in the foreground, as pyrkt run does; ``before`` is Python that the new process does first."""
+    read, write = os.pipe()
+    code = f"import os; plan = open({read}, 'rb').read(); {before}; from pyrkt.stage1 import launch; launch.run(plan)"
+    child = subprocess.Popen(
+        [*wrapper, sys.executable, "-c", code],
+        pass_fds=[read],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(read)
+    with open(write, "wb") as pipe:
+        pipe.write(hand.encode(plan))
+    try:
+        out, err = child.communicate(timeout=timeout)
+    except BaseException:
+        child.kill()
+        child.communicate()
+        raise
+    return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+
+def shell(rootfs: Path, script: str, inside: tuple[Step, ...] = (), last: tuple[Step, ...] = ()) -> str:
+    """Return what ``script`` prints in a container; it must succeed."""
+    done = run(hand.container(rootfs, "/bin/sh", "-c", script, inside=inside, last=last))
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+class started:  # noqa: N801 - reads as a verb
+    """A plan that runs in the foreground beside the test."""
+
+    def __init__(self, plan: list[Step], **options: object) -> None:
+        read, write = os.pipe()
+        code = f"from pyrkt.stage1 import launch; launch.run(open({read}, 'rb').read())"
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        self.child = subprocess.Popen([sys.executable, "-c", code], pass_fds=[read], **streams)  # type: ignore[call-overload]
+        os.close(read)
+        with open(write, "wb") as pipe:
+            pipe.write(hand.encode(plan))
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self.child  # type: ignore[no-any-return]
+
+    def __exit__(self, *_error: object) -> None:
+        self.child.kill()
+        self.child.wait()
+        for stream in (self.child.stdin, self.child.stdout, self.child.stderr):
+            if stream:
+                stream.close()
+
+
+def failure_of(plan: list[Step]) -> Exception:
+    """Return the error of a plan that must fail, with each step's index as its cause."""
+    causes = tuple(f"step {index}" for index in range(len(plan)))
+    with pytest.raises(StartFailed) as caught:
+        launch.start(hand.encode(plan), causes)
+    return caught.value
+
+
+def said(error: Exception) -> str:
+    assert isinstance(error, StartFailed)
+    assert error.hint
+    return error.message
+
+
+class subreaper:  # noqa: N801 - a context, not a thing
+    """Makes the test inherit what is orphaned below it, as conmon does."""
+
+    def __enter__(self) -> None:
+        from pyrkt.kernel import process
+
+        process.set_child_subreaper(on=True)
+
+    def __exit__(self, *_error: object) -> None:
+        from pyrkt.kernel import process
+
+        process.set_child_subreaper(on=False)
+
+
+def read_until(master: int, word: bytes) -> bytes:
+    seen = b""
+    while word not in seen:
+        assert select.select([master], [], [], SECONDS)[0], seen
+        seen += os.read(master, 4096)
+    return seen
