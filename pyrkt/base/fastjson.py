@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any, Never
 
 MAX_DEPTH = 100
+_OPENING = b"[{"
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[{]}")
 MAX_SIZE = 16 << 20
 """Bytes; the largest document anybody sends is a manifest, which registries cap at 4 MiB."""
 _WHITESPACE = " \t\n\r"
@@ -119,29 +121,20 @@ def _place(text: str, offset: int) -> str:
 
 
 def _deeper_than(text: str, limit: int) -> bool:
-    """Tell whether brackets nest deeper than ``limit``; only exact, and only walked, where they might."""
+    """Tell whether brackets nest deeper than ``limit``; only exact, and only walked, where they might.
+
+    The strings are cut out first, whole: walking through 40 kB character by character took 1.4 ms.
+    """
     if text.count("[") + text.count("{") <= limit:
         return False
-    depth, position = 0, 0
-    while position < len(text):
-        char = text[position]
-        if char == '"':
-            position = _string_end(text, position + 1)
-        elif char in "[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif char in "]}":
-            depth -= 1
-        position += 1
+    # A backslash outside a string is no JSON: the scanner stops there, whatever follows.
+    outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+    depth = 0
+    for bracket in outside.encode("utf-8", "surrogatepass").translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in _OPENING else -1
+        if depth > limit:
+            return True
     return False
-
-
-def _string_end(text: str, position: int) -> int:
-    """Return where the string that ``position`` stands in ends: its closing quote, or the end of the text."""
-    while position < len(text) and text[position] != '"':
-        position += 2 if text[position] == "\\" else 1
-    return position
 
 
 def _unknown(value: object) -> Never:

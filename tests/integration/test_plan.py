@@ -123,10 +123,9 @@ def run(bundle: Path) -> Callable[..., str]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    before = Path("/proc/self/mountinfo").read_text()
+def _nothing_is_left(bundle: Path) -> Iterator[None]:
     yield
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert str(bundle) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_the_example_shows_its_own_world(run: Callable[..., str]) -> None:
