@@ -11,6 +11,8 @@ import os
 from pyrkt.base.record import Record
 
 TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PREFERRED = "/sys/fs/cgroup"
 _NOT_CONTROLLERS = frozenset(
@@ -192,9 +194,28 @@ def inherited_cpuset(hierarchy: Hierarchy, path: str) -> Cpuset | None:
     return found
 
 
-def probe(cgroups_path: str = "") -> Mounts:
-    """Return this host's hierarchies, with what a new cgroup at ``cgroups_path`` must take over from its parents."""
-    mounts = parse(read_text("/proc/self/mountinfo"), read_text("/proc/self/cgroup"))
+def of_table(table: Iterable[tuple[str, str, str]]) -> Mounts:
+    """Return the hierarchies of ``kernel.host``'s table: (mount point, options, the caller's own cgroup)."""
+    v1: list[Hierarchy] = []
+    unified: Hierarchy | None = None
+    for mount, words, own in table:
+        if words:
+            names = tuple(word for word in words.split(",") if word != "none")
+            v1.append(Hierarchy(names=names, mount=mount, own=own or "/"))
+        else:
+            unified = Hierarchy(names=(), mount=mount, own=own or "/")
+    return Mounts(v1=tuple(v1), unified=unified)
+
+
+def probe(cgroups_path: str = "", table: Iterable[tuple[str, str, str]] | None = None) -> Mounts:
+    """Return this host's hierarchies, with what a new cgroup at ``cgroups_path`` must take over from its parents.
+
+    ``table`` is the mount table of a ``kernel.host.Host``, for callers that have one already.
+    """
+    if table is None:
+        mounts = parse(read_text("/proc/self/mountinfo"), read_text("/proc/self/cgroup"))
+    else:
+        mounts = of_table(table)
     changes: dict[str, object] = {}
     if mounts.unified is not None:
         base = base_of(mounts.unified, cgroups_path)

@@ -11,7 +11,7 @@ from pyrkt.kernel import host
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import encode
 from pyrkt.runtime import container as containers
-from pyrkt.runtime import filters, joining, launching, lifecycle
+from pyrkt.runtime import joining, launching, lifecycle
 from pyrkt.runtime.container import CREATED, PAUSED, RUNNING
 from pyrkt.runtime.options import NUMBER, SWITCH, TEXT, TEXTS, Verb, flag
 from pyrkt.spec.capabilities import NUMBERS
@@ -85,7 +85,7 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, pi
         host.probe(),
         container.cgroup,
         place,
-        filters.compiled(config, settings.root),
+        launching.compiled_filter(config, settings),
     )
     if not values["detach"]:
         launch.run(encode(plan), plan.causes)

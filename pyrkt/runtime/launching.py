@@ -19,7 +19,6 @@ from pyrkt.plan import compile as compiler
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import Plan, encode
 from pyrkt.runtime import container as containers
-from pyrkt.runtime import filters
 from pyrkt.runtime.container import Container
 from pyrkt.runtime.options import NUMBER, SWITCH, TEXT, flag
 from pyrkt.spec.runtime import Config, parse_config
@@ -121,7 +120,9 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
     config = _with_sockets(config, sockets)
     resources, cgroups_path = (config.linux.resources, config.linux.cgroups_path) if config.linux else (None, "")
     cgroups_path = cgroups_path or f"pyrkt-{name}"
-    layout = cgroup_plan.layout(resources, cgroups_path, cgroup_host.probe(cgroups_path), rootless=settings.rootless)
+    host = kernel_host.probe()
+    mounts = cgroup_host.probe(cgroups_path, host.cgroup_mounts)
+    layout = cgroup_plan.layout(resources, cgroups_path, mounts, rootless=settings.rootless)
     directory = f"{settings.root}/{name}"
     fifo = verb == "create"
     place = Place(
@@ -138,9 +139,7 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
         no_pivot=values["no-pivot"],
         keyring="" if values["no-new-keyring"] else f"_ses.{name}",
     )
-    plan = compiler.container(
-        config, bundle, kernel_host.probe(), layout, place, seccomp=filters.compiled(config, settings.root)
-    )
+    plan = compiler.container(config, bundle, host, layout, place, seccomp=compiled_filter(config, settings))
     return Intent(
         container=Container(
             directory=directory,
@@ -159,6 +158,15 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
         fifo=fifo,
         preserve_fds=preserve_fds,
     )
+
+
+def compiled_filter(config: Config, settings: Settings) -> bytes:
+    """Return linux.seccomp as BPF instructions; nothing without one."""
+    if config.linux is None or config.linux.seccomp is None:
+        return b""
+    from pyrkt.runtime import filters  # noqa: PLC0415 - not every container has one
+
+    return filters.compiled(config, settings.root)
 
 
 def _traces(directory: str) -> tuple[str, ...]:
