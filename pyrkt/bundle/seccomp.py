@@ -205,11 +205,9 @@ def _when(name: str, index: int, value: int, mask: int = 0, *, op: str = "", ref
     return Syscall(names=(name,), action=_ALLOW, args=(argument,))
 
 
-def allowed_names(capabilities: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the calls of the default filter by name, the conditional ones among them."""
+def allowed_names() -> tuple[str, ...]:
+    """Return the calls that the default filter leaves to any process, the conditional ones among them."""
     names = _words(ALLOWED.values()) + _words(_ARCHITECTURE_CALLS.values())
-    for name in capabilities:
-        names += _words((BY_CAPABILITY.get(name, ""),))
     return tuple(sorted({*names, "clone", "personality", "socket"}))
 
 

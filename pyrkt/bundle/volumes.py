@@ -67,12 +67,13 @@ def place(points: Sequence[Point], wanted: Sequence[VolumeMount], *, rootfs: Roo
     for volume in wanted:
         if volume.target:
             _put(targets, _normal(volume.target), volume)
+    chosen = frozenset(targets)
     by_name = {volume.name: volume for volume in wanted if volume.name and not volume.target}
     seeded: dict[str, str] = {}
     for point in points:
         path = _normal(point.path)
         readonly[path] = point.readonly
-        if path in targets:
+        if path in chosen:
             continue
         if point.name in by_name:
             _put(targets, path, by_name[point.name])

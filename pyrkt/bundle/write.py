@@ -26,7 +26,7 @@ def write(directory: Path, container: Bundle | Config, rootfs: Rootfs | None = N
 
     Every write is atomic, and the same container makes the same bytes. What is there already is replaced, but a
     volume that exists keeps its data. ``rootfs`` is what volumes of the image begin with; without it they are empty.
-    Raises: OSError of the step that failed.
+    Raises: OSError of the step that failed, or CannotCreate.
     """
     bundle = container if isinstance(container, Bundle) else _from_config(container)
     (directory / ROOTFS).mkdir(mode=0o755, exist_ok=True)
