@@ -53,7 +53,7 @@ class Mounts:
         check_target(mount, chosen, target, f"mounts[{place}].destination")
         kind = mount.type
         if chosen.remount:
-            self._remount(mount, chosen, target, cause)
+            self._remount(place, chosen, target)
         elif chosen.bind or kind == "bind":
             self._bind(place, mount, chosen, target)
         elif kind == "cgroup":
@@ -144,13 +144,16 @@ class Mounts:
         if not _stays_shared(chosen):
             self.draft.add(steps.SET_PROPAGATION, target, options.MS_SLAVE | options.MS_REC, cause=cause)
 
-    def _remount(self, mount: Mount, chosen: Options, target: str, cause: str) -> None:
-        attributes, clear = chosen.attributes()
+    def _remount(self, place: int, chosen: Options, target: str) -> None:
+        """Change the attributes of a mount that an entry before this one, or the image's owner, made."""
         if chosen.data:
-            flags = chosen.flags | options.MS_REMOUNT
-            self.draft.add(steps.MOUNT, mount.type, mount.source, target, flags, chosen.data, 0, cause=cause)
-        else:
-            self.draft.add(steps.SET_ATTR, target, 0, attributes, clear, cause=cause)
+            raise refuse(
+                f"mounts[{place}].options",
+                f"a mount that stands cannot be given {chosen.data!r}",
+                hint="give it to the entry that mounts it",
+            )
+        attributes, clear = chosen.attributes()
+        self.draft.add(steps.SET_ATTR, target, 0, attributes, clear, cause=f"/mounts/{place}")
 
     def _adjust(self, place: int, chosen: Options, target: str) -> None:
         """An entry without a type: only changes what is mounted there."""

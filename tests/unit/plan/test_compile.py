@@ -356,6 +356,12 @@ def test_each_member_becomes_its_step(config: Config, name: str, args: tuple[obj
         pytest.param(mounted(bind("/a", "")), "mounts[7].source", "needs a source", id="bind-of-nothing"),
         pytest.param(mounted(bind("/a", "/b", "size=1")), "mounts[7].options", "takes no 'size=1'", id="bind-data"),
         pytest.param(mounted(Mount(destination="/a")), "mounts[7].type", "is required", id="no-type"),
+        pytest.param(
+            mounted(Mount(destination="/dev/shm", options=("remount", "size=1"))),
+            "mounts[7].options",
+            "cannot be given 'size=1'",
+            id="remount-data",
+        ),
         pytest.param(mounted(bind("/a", "/b", "idmap")), "mounts[7].options", "needs uidMappings", id="idmap-of-what"),
         pytest.param(
             mounted(Mount(destination="/a", type="tmpfs", options=("idmap",))),
@@ -555,6 +561,8 @@ def test_an_ordinary_user_maps_one_id_by_itself_and_more_by_the_helpers() -> Non
 
 def test_a_user_namespace_gets_the_hosts_devices_and_views() -> None:
     plan = compiled(rootless(example_config(), 1000, 1000), USER)
+    fuse = rootless(changed(linux={"devices": (Device(type="c", path="/dev/fuse", major=10, minor=229),)}), 1000, 1000)
+    assert ("/dev/fuse", "/dev/fuse", 0, 0, 0, 1) in [step.args for step in named(compiled(fuse, USER), "BIND")]
     binds = {step.args[1]: step.args[0] for step in named(plan, "BIND")}
     assert binds["/dev/null"] == "/dev/null"
     assert binds["/sys"] == "/sys"

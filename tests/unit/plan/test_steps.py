@@ -128,3 +128,72 @@ def test_json_tells_the_actor_the_call_and_the_cause() -> None:
         "cause": "/hostname",
         "call": "hostname h",
     }
+
+
+HEADER = b"PKRT\x01\0\0\0\x01\0\0\0"
+
+
+def one(code: int, phase: int, *args: bytes) -> bytes:
+    """Return a plan of one step with these bytes as its arguments."""
+    step = code.to_bytes(2, "little") + bytes([phase, len(args)])
+    step += b"".join(len(arg).to_bytes(4, "little") for arg in args) + b"".join(args)
+    return HEADER + (16 + len(step)).to_bytes(4, "little") + step
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        pytest.param(one(steps.UMASK, CHILD, bytes(4)), "a number of 4 bytes", id="short-number"),
+        pytest.param(one(steps.CHDIR, CHILD, b"/"), "does not end with its only NUL", id="no-nul"),
+        pytest.param(one(steps.CHDIR, CHILD, b"/\0a\0"), "does not end with its only NUL", id="two-nuls"),
+        pytest.param(one(steps.ON_FAILURE, BEFORE, b"a"), "does not end with NUL", id="list-no-nul"),
+        pytest.param(one(steps.CHDIR, CHILD), "with 0 arguments", id="no-arguments"),
+        pytest.param(one(steps.CHDIR, BEFORE, b"/\0"), "in phase 0", id="wrong-phase"),
+        pytest.param(one(9999, CHILD), "damaged", id="no-such-step"),
+        pytest.param(
+            one(steps.SETSID, CHILD)[:12] + b"\x15\0\0\0" + one(steps.SETSID, CHILD)[16:] + b"x",
+            "after the last",
+            id="more",
+        ),
+    ],
+)
+def test_refuses_what_is_not_written_here(data: bytes, problem: str) -> None:
+    with pytest.raises(InvalidSpec, match=problem):
+        decode(data)
+
+
+@given(st.sampled_from(sorted(TABLE)), st.data())
+def test_every_step_reads_as_one_line(code: int, data: st.DataObject) -> None:
+    """Whatever its arguments, as far as they are of the kind that the compiler gives it."""
+    _, kinds, phases = TABLE[code]
+    phase = next(phase for phase in range(5) if phases >> phase & 1)
+    number = st.integers(0, 2**31)
+    if code == steps.MKNOD:
+        number = st.just(0o020666)
+    if code == steps.IO_PRIORITY:
+        number = st.integers(1, 3).map(lambda kind: kind << 13)
+    words = st.text("ab ", max_size=3)
+    makers: dict[str, st.SearchStrategy[Any]] = {
+        "s": words,
+        "i": number,
+        "b": words.map(str.encode),
+        "l": st.lists(words, min_size=1, max_size=3).map(tuple),
+    }
+    step = Step(code=code, phase=phase, args=tuple(data.draw(makers[kind]) for kind in kinds))
+    text = explain.call(step)
+    assert text
+    assert "\n" not in text
+    assert explain.as_json(Plan(steps=(step,)))[0]["call"] == text
+
+
+def test_what_is_no_text_is_shown_in_hex() -> None:
+    plan = Plan(steps=(Step(code=steps.SECCOMP, phase=CHILD, args=(0, b"\xff\x00")),))
+    assert explain.as_json(plan)[0]["args"] == [0, {"hex": "ff00"}]
+
+
+def test_an_overlay_is_one_mount() -> None:
+    args = ("/m", ("/b", "/a"), "/u", "/w", 3)
+    step = Step(code=steps.ROOT_OVERLAY, phase=CHILD, args=args)
+    assert explain.call(step) == (
+        "mount -t overlay -o lowerdir=/b:/a,upperdir=/u,workdir=/w,volatile,userxattr overlay /m"
+    )

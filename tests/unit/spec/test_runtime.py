@@ -362,6 +362,140 @@ def test_the_examples_are_valid_and_come_back(config: Config) -> None:
     assert parse_config(json.dumps(config.dump())) == config
 
 
+# Every member that Linux has, none at its default: what is misspelt anywhere does not come back.
+FULL: dict[str, Any] = {
+    "ociVersion": "1.3.0",
+    "root": {"path": "r", "readonly": True},
+    "hostname": "h",
+    "domainname": "d",
+    "annotations": {"a": "b"},
+    "mounts": [
+        {
+            "destination": "/a",
+            "type": "bind",
+            "source": "/b",
+            "options": ["bind"],
+            "uidMappings": [{"containerID": 0, "hostID": 1, "size": 2}],
+            "gidMappings": [{"containerID": 0, "hostID": 1, "size": 2}],
+        }
+    ],
+    "hooks": {
+        kind: [{"path": "/h", "args": ["h"], "env": ["A=1"], "timeout": 1}]
+        for kind in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+    },
+    "process": {
+        "terminal": True,
+        "consoleSize": {"height": 1, "width": 2},
+        "user": {"uid": 1, "gid": 2, "umask": 3, "additionalGids": [4]},
+        "args": ["a"],
+        "env": ["A=1"],
+        "cwd": "/",
+        "capabilities": {
+            kind: ["CAP_KILL"] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")
+        },
+        "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 1}],
+        "noNewPrivileges": True,
+        "apparmorProfile": "a",
+        "selinuxLabel": "s",
+        "oomScoreAdj": 0,
+        "scheduler": {
+            "policy": "SCHED_DEADLINE",
+            "nice": 1,
+            "priority": 2,
+            "flags": ["SCHED_FLAG_RECLAIM"],
+            "runtime": 3,
+            "deadline": 4,
+            "period": 5,
+        },
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 4},
+        "execCPUAffinity": {"initial": "0-1", "final": "1,3"},
+    },
+    "linux": {
+        "uidMappings": [{"containerID": 0, "hostID": 1, "size": 2}],
+        "gidMappings": [{"containerID": 0, "hostID": 1, "size": 2}],
+        "sysctl": {"net.a": "1"},
+        "cgroupsPath": "/c",
+        "namespaces": [{"type": "user"}, {"type": "network", "path": "/n"}, {"type": "time"}],
+        "devices": [{"type": "c", "path": "/dev/x", "major": 1, "minor": 2, "fileMode": 3, "uid": 4, "gid": 5}],
+        "netDevices": {"eth0": {"name": "e"}},
+        "seccomp": {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "defaultErrnoRet": 1,
+            "architectures": ["SCMP_ARCH_X86"],
+            "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+            "listenerPath": "/l",
+            "listenerMetadata": "m",
+            "syscalls": [
+                {
+                    "names": ["a"],
+                    "action": "SCMP_ACT_ERRNO",
+                    "errnoRet": 2,
+                    "args": [{"index": 1, "value": 2, "valueTwo": 3, "op": "SCMP_CMP_MASKED_EQ"}],
+                }
+            ],
+        },
+        "rootfsPropagation": "slave",
+        "maskedPaths": ["/m"],
+        "readonlyPaths": ["/r"],
+        "mountLabel": "l",
+        "intelRdt": {
+            "closID": "c",
+            "schemata": ["L3:0=1"],
+            "l3CacheSchema": "L3:0=1",
+            "memBwSchema": "MB:0=1",
+            "enableMonitoring": True,
+        },
+        "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
+        "personality": {"domain": "LINUX32"},
+        "timeOffsets": {"boottime": {"secs": 1, "nanosecs": 2}, "monotonic": {"secs": -1}},
+        "resources": {
+            "unified": {"memory.high": "1"},
+            "devices": [{"allow": True, "type": "c", "major": 1, "minor": -1, "access": "rw"}],
+            "memory": {
+                "limit": 1,
+                "reservation": 2,
+                "swap": 3,
+                "kernel": 4,
+                "kernelTCP": 5,
+                "swappiness": 6,
+                "disableOOMKiller": True,
+                "useHierarchy": True,
+                "checkBeforeUpdate": True,
+            },
+            "cpu": {
+                "shares": 1,
+                "quota": 2,
+                "burst": 3,
+                "period": 4,
+                "realtimeRuntime": 5,
+                "realtimePeriod": 6,
+                "cpus": "0",
+                "mems": "0",
+                "idle": 1,
+            },
+            "pids": {"limit": 0},
+            "blockIO": {
+                "weight": 10,
+                "leafWeight": 20,
+                "weightDevice": [{"major": 8, "minor": 0, "weight": 30, "leafWeight": 40}],
+                "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1}],
+                "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 2}],
+                "throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 3}],
+                "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 4}],
+            },
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+            "network": {"classID": 1, "priorities": [{"name": "eth0", "priority": 2}]},
+            "rdma": {"mlx": {"hcaHandles": 1, "hcaObjects": 2}},
+        },
+    },
+}
+
+
+def test_every_member_comes_back() -> None:
+    VALIDATOR.validate(FULL)
+    assert read(FULL).dump() == FULL
+
+
 def test_finds_a_namespace_by_type() -> None:
     spec = Linux(namespaces=(Namespace(type="pid", path="/a"),))
     assert spec.namespace("pid") == Namespace(type="pid", path="/a")
