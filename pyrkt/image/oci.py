@@ -341,10 +341,12 @@ def _load_and_unpack(layer: _Layer, source: Source, request: FetchRequest, repor
             else:
                 proof = _load(mine, part, report)
                 result = _decrypt(layer, layer.cipher, part)
-        except ImageRefused:
+        except ImageRefused as error:
             # Which bytes of it are wrong is not known; kept, they would make every later attempt fail.
             part.spoil()
-            raise
+            if part.digest in error.message:
+                raise
+            raise ImageRefused(f"layer {part.digest}: {error.message}", hint=error.hint) from error
     return {**_result_dump(result), "proof": list(proof) if proof else []}
 
 

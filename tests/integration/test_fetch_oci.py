@@ -284,10 +284,7 @@ def test_a_signed_index(signing: FetchRequest, registry: RunningRegistry, layout
 def test_an_image_that_the_right_one_did_not_sign(
     signing: FetchRequest, registry: RunningRegistry, layout: Layout, gpg: Gpg, who: str
 ) -> None:
-    if who:
-        name = push_signed(layout, "gzip", signing, registry, gpg, who)
-    else:
-        name = push(layout, "gzip", signing, registry)
+    name = push_signed(layout, "gzip", signing, registry, gpg, who) if who else push(layout, "gzip", signing, registry)
     with pytest.raises(NotTrusted) as caught:
         fetch(name, signing)
     assert ("not signed" in caught.value.message) == (not who)
