@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyrkt.kernel.host import Host
 from pyrkt.plan.compile import container
-from pyrkt.plan.place import Place
+from pyrkt.plan.place import Place, PodApp
 from pyrkt.spec.example import example_config
 from pyrkt.spec.layout import CgroupLayout
-from pyrkt.spec.runtime import Config, Linux, Namespace, Process
+from pyrkt.spec.runtime import Config, IdMapping, Linux, Mount, Namespace, Process, Seccomp
 from pyrkt.spec.steps import TABLE
 
 if TYPE_CHECKING:
@@ -61,3 +61,32 @@ def place_of(plan: Plan, name: str, last: bool = False) -> int:
     """Return the index of the first (or last) step with that name."""
     found = [index for index, step in enumerate(plan.steps) if step.name == name]
     return found[-1 if last else 0]
+
+
+ALL = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+WIDE = (IdMapping(container_id=0, host_id=100_000, size=65_536),)
+USERNS: dict[str, Any] = {
+    "namespaces": namespaces(*ALL, "user"),
+    "uid_mappings": WIDE,
+    "gid_mappings": WIDE,
+}
+CGROUP = CgroupLayout(
+    make=("/cg/a", "/cg/a/b"),
+    write=(("/cg/a/b/memory.max", "1000", "linux.resources.memory.limit"),),
+    enter=("/cg/a/b",),
+    remove=("/cg/a/b", "/cg/a"),
+)
+FILTER = Seccomp(default_action="SCMP_ACT_ALLOW", flags=("SECCOMP_FILTER_FLAG_LOG",))
+PROGRAM = bytes(8)
+
+
+def mounted(*mounts: Mount, **more: Any) -> Config:
+    return changed(mounts=(*example_config().mounts, *mounts), **more)
+
+
+def bind(destination: str = "/data", source: str = "/srv", *options: str) -> Mount:
+    return Mount(destination=destination, type="bind", source=source, options=("rbind", *options))
+
+
+def app(name: str, config: Config | None = None, **more: Any) -> PodApp:
+    return PodApp(name=name, config=config or changed(), bundle=f"/pod/{name}", **more)

@@ -1,4 +1,4 @@
-"""The compiler: what becomes of each member of config.json, what is refused, and the laws of the order."""
+"""The compiler: what becomes of each member of config.json."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pyrkt.base.errors import InvalidSpec
 from pyrkt.plan import explain
-from pyrkt.plan.compile import pod, pointer
-from pyrkt.plan.place import Place, PodApp
-from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT, Plan, decode, digest, encode
+from pyrkt.plan.place import Place
+from pyrkt.plan.steps import AFTER, BEFORE, CHILD, PARENT, digest, encode
 from pyrkt.spec.example import example_config, rootless
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
 from pyrkt.spec.runtime import (
@@ -24,57 +21,38 @@ from pyrkt.spec.runtime import (
     Hook,
     Hooks,
     IdMapping,
-    IntelRdt,
     IoPriority,
     MemoryPolicy,
     Mount,
-    NetDevice,
     Personality,
     Rlimit,
     Root,
     Scheduler,
-    Seccomp,
     Syscall,
     TimeOffset,
     User,
 )
-from pyrkt.spec.steps import TABLE
 from tests.unit.plan.hosts import (
+    ALL,
     ALL_CAPS,
+    CGROUP,
+    FILTER,
     HYBRID,
+    PROGRAM,
     USER,
+    USERNS,
     V2,
+    WIDE,
+    bind,
     changed,
     compiled,
+    mounted,
     named,
     namespaces,
     place_of,
 )
 
 GOLDEN = Path(__file__).with_name("example.plan")
-ALL = ("pid", "network", "ipc", "uts", "mount", "cgroup")
-WIDE = (IdMapping(container_id=0, host_id=100_000, size=65_536),)
-USERNS: dict[str, Any] = {
-    "namespaces": namespaces(*ALL, "user"),
-    "uid_mappings": WIDE,
-    "gid_mappings": WIDE,
-}
-CGROUP = CgroupLayout(
-    make=("/cg/a", "/cg/a/b"),
-    write=(("/cg/a/b/memory.max", "1000", "linux.resources.memory.limit"),),
-    enter=("/cg/a/b",),
-    remove=("/cg/a/b", "/cg/a"),
-)
-FILTER = Seccomp(default_action="SCMP_ACT_ALLOW", flags=("SECCOMP_FILTER_FLAG_LOG",))
-PROGRAM = bytes(8)
-
-
-def mounted(*mounts: Mount, **more: Any) -> Config:
-    return changed(mounts=(*example_config().mounts, *mounts), **more)
-
-
-def bind(destination: str = "/data", source: str = "/srv", *options: str) -> Mount:
-    return Mount(destination=destination, type="bind", source=source, options=("rbind", *options))
 
 
 def test_the_plan_of_the_example_is_the_one_that_was_read_over() -> None:
@@ -311,135 +289,6 @@ MEMBERS = [
 @pytest.mark.parametrize(("config", "name", "args", "cause"), MEMBERS)
 def test_each_member_becomes_its_step(config: Config, name: str, args: tuple[object, ...], cause: str) -> None:
     assert (args, cause) in [(step.args, step.cause) for step in named(compiled(config), name)]
-
-
-@pytest.mark.parametrize(
-    ("config", "where", "problem"),
-    [
-        pytest.param(changed(root=None), "root", "is required", id="no-root"),
-        pytest.param(changed(root=Root(path="/")), "root.path", "host's root", id="root-of-the-host"),
-        pytest.param(example_config().replace(process=None), "process", "is required", id="no-process"),
-        pytest.param(
-            changed(hostname="", linux={"namespaces": namespaces("pid")}),
-            "linux.namespaces",
-            "mount namespace",
-            id="no-mount-ns",
-        ),
-        pytest.param(
-            changed(linux={"namespaces": namespaces("mount")}),
-            "hostname",
-            "needs a uts namespace",
-            id="hostname-of-host",
-        ),
-        pytest.param(changed(hostname="x" * 65), "hostname", "64 bytes", id="hostname-long"),
-        pytest.param(
-            changed(hostname="", domainname="d", linux={"namespaces": namespaces("mount")}),
-            "domainname",
-            "needs a uts namespace",
-            id="domainname-of-host",
-        ),
-        pytest.param(mounted(bind("/")), "mounts[7].destination", "the root is not a place", id="mount-on-root"),
-        pytest.param(mounted(bind("/a/..")), "mounts[7].destination", "the root is not a place", id="mount-on-dots"),
-        pytest.param(mounted(bind("/proc")), "mounts[7].destination", "only a proc", id="bind-on-proc"),
-        pytest.param(
-            mounted(Mount(destination="/proc", type="tmpfs")),
-            "mounts[7].destination",
-            "only a proc",
-            id="tmpfs-on-proc",
-        ),
-        pytest.param(
-            mounted(Mount(destination="/sys", type="tmpfs")), "mounts[7].destination", "only a sysfs", id="tmpfs-on-sys"
-        ),
-        pytest.param(mounted(bind("/sys", "/srv")), "mounts[7].destination", "only a sysfs", id="bind-on-sys"),
-        pytest.param(mounted(bind("/proc/self/attr")), "mounts[7].destination", "is inside /proc", id="in-proc"),
-        pytest.param(mounted(bind("/x/../proc/sys")), "mounts[7].destination", "is inside /proc", id="in-proc-by-dots"),
-        pytest.param(mounted(bind("/a", "")), "mounts[7].source", "needs a source", id="bind-of-nothing"),
-        pytest.param(mounted(bind("/a", "/b", "size=1")), "mounts[7].options", "takes no 'size=1'", id="bind-data"),
-        pytest.param(mounted(Mount(destination="/a")), "mounts[7].type", "is required", id="no-type"),
-        pytest.param(
-            mounted(Mount(destination="/dev/shm", options=("remount", "size=1"))),
-            "mounts[7].options",
-            "cannot be given 'size=1'",
-            id="remount-data",
-        ),
-        pytest.param(mounted(bind("/a", "/b", "idmap")), "mounts[7].options", "needs uidMappings", id="idmap-of-what"),
-        pytest.param(
-            mounted(Mount(destination="/a", type="tmpfs", options=("idmap",))),
-            "mounts[7].uidMappings",
-            "only a bind",
-            id="idmap-tmpfs",
-        ),
-        pytest.param(
-            mounted(Mount(destination="/a", type="tmpfs", options=("tmpcopyup",))),
-            "mounts[7].options",
-            "tmpcopyup",
-            id="tmpcopyup",
-        ),
-        pytest.param(
-            changed(linux={"devices": (Device(type="c", path="/", major=1, minor=1),)}),
-            "linux.devices[0].path",
-            "not a device",
-            id="device-root",
-        ),
-        *(
-            pytest.param(
-                changed(linux={"sysctl": {name: value}}), f"linux.sysctl.{name}", problem, id=f"sysctl-{label}"
-            )
-            for name, value, problem, label in (
-                ("vm.overcommit_memory", "1", "belongs to the host", "of-the-host"),
-                ("kernel.core_pattern", "|/x", "belongs to the host", "gadget"),
-                ("net/ipv4/ip_forward", "1", "is not the name", "slashes"),
-                ("net..x", "1", "is not the name", "two-dots"),
-                ("kernel.shm_rmid_forced+net.x", "1", "is not the name", "plus"),
-                ("kernel.hostname", "x", "set by another member", "hostname"),
-                ("kernel.msgmaxx", "1", "belongs to the host", "longer-name"),
-                ("net.ipv4.ip_forward", "1\n2", "line break", "value"),
-                ("user.max_user_namespaces", "1", "needs a user namespace", "user"),
-            )
-        ),
-        pytest.param(
-            changed(linux={"namespaces": namespaces("mount", "uts"), "sysctl": {"net.x": "1"}}),
-            "linux.sysctl.net.x",
-            "needs a network namespace",
-            id="sysctl-of-a-shared-namespace",
-        ),
-        pytest.param(
-            changed(process={"apparmor_profile": "p"}),
-            "process.apparmorProfile",
-            "does not run apparmor",
-            id="apparmor",
-        ),
-        pytest.param(changed(process={"selinux_label": "l"}), "process.selinuxLabel", "not run selinux", id="selinux"),
-        pytest.param(changed(linux={"mount_label": "l"}), "linux.mountLabel", "does not run selinux", id="mount-label"),
-        pytest.param(
-            changed(process={"terminal": True, "console_size": ConsoleSize(height=70_000, width=1)}),
-            "process.consoleSize.height",
-            "more than the kernel's",
-            id="console-size",
-        ),
-        pytest.param(
-            changed(linux={"memory_policy": MemoryPolicy(mode="MPOL_BIND", nodes="2-1")}),
-            "linux.memoryPolicy.nodes",
-            "no list of nodes",
-            id="memory-nodes",
-        ),
-        pytest.param(
-            changed(linux=USERNS | {"uid_mappings": (IdMapping(container_id=1, host_id=1, size=1),)}),
-            "linux.uidMappings",
-            "needs id 0",
-            id="userns-without-root",
-        ),
-        pytest.param(
-            changed(linux={"net_devices": {"eth0": NetDevice()}}), "linux.netDevices", "not supported", id="netdev"
-        ),
-        pytest.param(changed(linux={"intel_rdt": IntelRdt()}), "linux.intelRdt", "not supported", id="rdt"),
-    ],
-)
-def test_refuses_what_cannot_work_and_says_where(config: Config, where: str, problem: str) -> None:
-    with pytest.raises(InvalidSpec) as caught:
-        compiled(config)
-    assert (caught.value.document, caught.value.where) == ("config.json", where)
-    assert problem in caught.value.problem
 
 
 def test_labels_are_set_where_the_kernel_has_the_module() -> None:
@@ -746,194 +595,3 @@ def test_an_overlay_takes_the_place_of_the_root() -> None:
     assert named(plan, "ROOT_OVERLAY")[0].args == ("/bundle/rootfs", ("/l2", "/l1"), "/u", "/w", 1)
     inside = compiled(rootless(example_config(), 1000, 1000), USER, root=overlay)
     assert named(inside, "ROOT_OVERLAY")[0].args[4] == 3
-
-
-# pods
-
-
-def app(name: str, config: Config | None = None, **more: Any) -> PodApp:
-    return PodApp(name=name, config=config or changed(), bundle=f"/pod/{name}", **more)
-
-
-def test_a_pod_shares_its_namespaces_and_each_app_has_its_own_root() -> None:
-    apps = (
-        app(
-            "web",
-            rootfs=OverlayRoot(lowers=("/l",), upper="/u", work="/w"),
-            cgroup=CGROUP,
-            stdout="/log",
-            stderr="/log",
-        ),
-        app("db", stdin="/dev/null", fatal=False),
-    )
-    plan = pod(apps, V2, Place(exit_dir="/status", keyring="k", grace_ms=5))
-    assert named(plan, "CLONE")[0].args[0] == 0x20000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000
-    assert [(s.args, s.phase) for s in named(plan, "APP")] == [
-        (("web", 0x20000, 1), CHILD),
-        (("db", 0x20000, 0), CHILD),
-    ]
-    assert [s.name for s in plan.steps if s.phase == CHILD][-2:] == ["ROOT_EMPTY", "INIT"]
-    assert named(plan, "INIT")[0].args == (5,)
-    assert [(s.args[1], s.args[2]) for s in named(plan, "OPEN")] == [("/log", 0o2002101), ("/dev/null", 0o2000000)]
-    assert [s.args for s in named(plan, "STDIO")] == [(0, 1), (0, 2), (1, 0)]
-    assert [s.phase for s in named(plan, "ENTER_CGROUP", "UNSHARE", "EXEC")] == [APP] * 5
-    assert named(plan, "EXIT_FILE")[0].args == ("/status",)
-    assert [s.args[0] for s in named(plan, "RMDIR")] == ["/cg/a/b", "/cg/a"]
-    assert [s.phase for s in named(plan, "HOSTNAME", "LOOPBACK", "KEYRING")] == [CHILD] * 3
-
-
-@pytest.mark.parametrize(
-    ("apps", "problem"),
-    [
-        pytest.param((), "at least one app", id="none"),
-        pytest.param((app("a"), app("a")), "the same name", id="twice"),
-        pytest.param(
-            (app("a"), app("b", changed(hostname="", linux={"namespaces": namespaces("mount")}))),
-            "b differs from the first",
-            id="other-namespaces",
-        ),
-        pytest.param(
-            (
-                app("a", changed(linux=USERNS)),
-                app("b", changed(linux=USERNS | {"uid_mappings": (IdMapping(container_id=0, host_id=1, size=1),)})),
-            ),
-            "b differs from the first app",
-            id="other-ids",
-        ),
-    ],
-)
-def test_refuses_a_pod_that_cannot_be_one(apps: tuple[PodApp, ...], problem: str) -> None:
-    with pytest.raises(InvalidSpec, match=problem):
-        pod(apps, V2, Place())
-
-
-def test_what_an_apps_root_could_not_reach_is_opened_by_the_supervisor() -> None:
-    plan = pod((app("a", mounted(bind(), linux=USERNS), cgroup=CGROUP.replace(clone_into="/v2")),), V2, Place())
-    assert [s.args[1] for s in named(plan, "OPEN", "OPEN_TREE")] == [
-        "/cg/a/b/tasks",
-        "/v2/cgroup.procs",
-        "/pod/a/rootfs",
-        "/srv",
-    ]
-    assert [s.phase for s in named(plan, "ENTER_CGROUP_SLOT", "ROOT_TREE", "ATTACH")] == [APP] * 4
-
-
-def test_the_hosts_views_are_bound_read_only_all_the_way_down() -> None:
-    plan = compiled(changed(hostname="", linux=USERNS | {"namespaces": namespaces("mount", "user")}))
-    assert [s.args for s in named(plan, "SET_ATTR") if s.args[0] == "/sys"] == [("/sys", 1, 15, 0)]
-
-
-# the laws
-
-NAMESPACE_SETS = st.lists(st.sampled_from(["pid", "network", "ipc", "uts", "cgroup", "time"]), unique=True, max_size=6)
-
-
-@st.composite
-def configs(draw: st.DrawFn) -> Config:
-    """Draw a config that compiles, with what makes the order differ."""
-    kinds = draw(NAMESPACE_SETS)
-    user = draw(st.booleans())
-    extra: dict[str, Any] = {"namespaces": namespaces("mount", *kinds, *(["user"] if user else []))}
-    if user:
-        extra |= {"uid_mappings": WIDE, "gid_mappings": WIDE}
-    if draw(st.booleans()):
-        extra["seccomp"] = FILTER
-    hook = (Hook(path="/h"),)
-    hooks = draw(st.sampled_from([None, Hooks(prestart=hook, start_container=hook), Hooks(poststop=hook)]))
-    return changed(
-        hostname="h" if "uts" in kinds else "",
-        hooks=hooks,
-        root=Root(path="r", readonly=draw(st.booleans())),
-        linux=extra,
-        process={"no_new_privileges": draw(st.booleans()), "terminal": draw(st.booleans())},
-    )
-
-
-PLACES = st.sampled_from(
-    [Place(), Place(foreground=False), Place(exec_fifo="/f", foreground=False, pid_file="/p"), Place(no_pivot=True)]
-)
-
-
-def laws(plan: Plan, phase: int) -> None:
-    """Check the order within the steps of one process."""
-    names = [step.name for step in plan.steps if step.phase == phase]
-
-    def before(first: str, second: str) -> None:
-        if first in names and second in names:
-            last = len(names) - 1 - names[::-1].index(first)
-            assert last < names.index(second), f"{first} after {second}"
-
-    root_steps = ("ROOT_BIND", "ROOT_OVERLAY", "ROOT_TREE", "MOUNT", "BIND", "MKNOD", "SYMLINK", "MKDIR_IN", "SYSCTL")
-    turn = "PIVOT" if "PIVOT" in names else "CHROOT"
-    for name in (*root_steps, "MASK", "READ_ONLY"):
-        before(name, turn)
-    for name in ("MOUNT", "BIND", "MKNOD"):
-        before(name, "MASK")
-        before(name, "READ_ONLY")
-    before("READ_ONLY", "MASK")
-    before("PROPAGATION", "ROOT_BIND")
-    before("ROOT_IDS", "PROPAGATION")
-    before(turn, "TERMINAL")
-    before("TERMINAL", "ROOT_READ_ONLY")
-    before(turn, "USER")
-    before("CAPS_BOUND", "USER")
-    before("USER", "CAPS")
-    before("CAPS", "NO_NEW_PRIVS")
-    before("CLOSE_FDS", "WAIT_START")
-    before("SECCOMP", "WAIT_START")
-    before("NO_NEW_PRIVS", "EXEC")
-    if "NO_NEW_PRIVS" in names:
-        before("NO_NEW_PRIVS", "SECCOMP")
-    else:
-        before("SECCOMP", "CAPS_BOUND")
-    assert names[-1] == "EXEC"
-    assert names.count("EXEC") == names.count("USER") == names.count("CAPS") == names.count(turn) == 1
-
-
-def check_table(plan: Plan) -> None:
-    """Check what holds of every plan: phases, slots, bytes."""
-    opened: set[object] = set()
-    for step in plan.steps:
-        name, kinds, phases = TABLE[step.code]
-        assert phases >> step.phase & 1, f"{name} in phase {step.phase}"
-        assert len(step.args) == len(kinds)
-        assert step.cause == "default" or step.cause.startswith("/")
-        if name in {"OPEN", "OPEN_TREE", "CONNECT"}:
-            assert step.args[0] not in opened
-            assert 0 <= int(str(step.args[0])) < 32
-            opened.add(step.args[0])
-        if name == "OPEN":
-            assert int(str(step.args[2])) & 0o2000000, "not closed on exec"
-        if name in {"SETNS", "STDIO", "ATTACH", "ROOT_TREE", "ENTER_CGROUP_SLOT"}:
-            assert step.args[0] in opened
-    assert decode(encode(plan), plan.causes).steps == tuple(
-        step.replace(args=tuple(-1 if arg == 2**64 - 1 else arg for arg in step.args)) for step in plan.steps
-    )
-    assert len(explain.lines(plan)) > len(plan.steps)
-    assert len(explain.as_json(plan)) == len(plan.steps)
-
-
-@given(configs(), PLACES, st.sampled_from([V2, HYBRID]), st.sampled_from([CgroupLayout(), CGROUP]))
-def test_the_order_holds_in_every_container(config: Config, place: Place, host: Any, cgroup: CgroupLayout) -> None:
-    program = PROGRAM if config.linux and config.linux.seccomp else b""
-    plan = compiled(config, host, place, cgroup=cgroup, seccomp=program)
-    laws(plan, CHILD)
-    check_table(plan)
-
-
-@given(configs(), st.integers(1, 3), st.sampled_from([V2, HYBRID]))
-def test_the_order_holds_in_every_app_of_a_pod(config: Config, count: int, host: Any) -> None:
-    program = PROGRAM if config.linux and config.linux.seccomp else b""
-    apps = tuple(app(f"a{n}", config, seccomp=program, cgroup=CGROUP) for n in range(count))
-    plan = pod(apps, host, Place(exit_dir="/e"))
-    check_table(plan)
-    start = 0
-    for end in [i for i, step in enumerate(plan.steps) if step.name == "EXEC"]:
-        laws(Plan(steps=plan.steps[start : end + 1]), APP)
-        start = end + 1
-
-
-def test_places_become_pointers() -> None:
-    assert pointer("linux.resources.blockIO.weightDevice[0].weight") == "/linux/resources/blockIO/weightDevice/0/weight"
-    assert pointer("/a") == "/a"
-    assert pointer("default") == "default"
