@@ -77,14 +77,17 @@ static bool decode_step(const u8 **at, const u8 *end, struct step *step, u32 *lo
 	return true;
 }
 
-/* The order that the supervisor and PID 1 rely on: one CLONE; every process ends in EXEC or, PID 1, in INIT. */
+/* The order that the supervisor and PID 1 rely on: one CLONE; every process ends in EXEC or, PID 1, in INIT; who waits
+ * for the other at a MEET does not wait in vain. */
 static bool well_formed(const struct plan *plan, u32 *culprit)
 {
 	const struct step *last_child = NULL, *last_app = NULL, *clone = NULL;
-	u32 apps = 0, failures = 0;
+	u32 apps = 0, failures = 0, meetings = 0, met = 0;
 	for (*culprit = 0; *culprit < plan->count; ++*culprit) {
 		const struct step *step = &plan->steps[*culprit];
 		failures += step->code == STEP_ON_FAILURE;
+		meetings += step->code == STEP_MEET && step->phase == PARENT;
+		met += step->code == STEP_MEET && step->phase == CHILD;
 		if ((step->code == STEP_CLONE && clone) || failures > 1)
 			return false;
 		if (step->code == STEP_CLONE)
@@ -105,7 +108,7 @@ static bool well_formed(const struct plan *plan, u32 *culprit)
 			last_app = step;
 		}
 	}
-	if (!clone || !last_child || last_child->code != (apps ? STEP_INIT : STEP_EXEC))
+	if (!clone || !last_child || meetings != met || last_child->code != (apps ? STEP_INIT : STEP_EXEC))
 		return false;
 	return !apps || (last_app && last_app->code == STEP_EXEC);
 }

@@ -13,18 +13,20 @@ import pytest
 from pyrkt.base.errors import StartFailed
 from pyrkt.stage1 import launch
 from tests.support import handmade as hand
-from tests.support.handmade import Step
 
 SECONDS = 20
+# scripts/stage1-test has these tests run a stage1 that was built with sanitizers.
+BINARY = os.environ.get("PYRKT_TEST_STAGE1") or launch.binary()
+START = f"import os; from pyrkt.stage1 import launch; launch.binary = lambda: {BINARY!r}"
 LEAKS = "[os.dup2(os.open(name, os.O_RDONLY), number) for name, number in (('/', 7), ('/etc', 8))]"
 
 
 def run(
-    plan: list[Step], *, timeout: float = SECONDS, wrapper: tuple[str, ...] = (), before: str = "pass"
+    plan: list[hand.Step], *, timeout: float = SECONDS, wrapper: tuple[str, ...] = (), before: str = "pass"
 ) -> subprocess.CompletedProcess[str]:
     """Run ``plan`` in the foreground, as pyrkt run does; ``before`` is Python that the new process does first."""
     read, write = os.pipe()
-    code = f"import os; plan = open({read}, 'rb').read(); {before}; from pyrkt.stage1 import launch; launch.run(plan)"
+    code = f"{START}; plan = open({read}, 'rb').read(); {before}; launch.run(plan)"
     child = subprocess.Popen(
         [*wrapper, sys.executable, "-c", code],
         pass_fds=[read],
@@ -45,7 +47,7 @@ def run(
     return subprocess.CompletedProcess(child.args, child.returncode, out, err)
 
 
-def shell(rootfs: Path, script: str, inside: tuple[Step, ...] = (), last: tuple[Step, ...] = ()) -> str:
+def shell(rootfs: Path, script: str, inside: tuple[hand.Step, ...] = (), last: tuple[hand.Step, ...] = ()) -> str:
     """Return what ``script`` prints in a container; it must succeed."""
     done = run(hand.container(rootfs, "/bin/sh", "-c", script, inside=inside, last=last))
     assert (done.returncode, done.stderr) == (0, "")
@@ -55,9 +57,9 @@ def shell(rootfs: Path, script: str, inside: tuple[Step, ...] = (), last: tuple[
 class started:  # noqa: N801 - reads as a verb
     """A plan that runs in the foreground beside the test."""
 
-    def __init__(self, plan: list[Step], **options: object) -> None:
+    def __init__(self, plan: list[hand.Step], **options: object) -> None:
         read, write = os.pipe()
-        code = f"from pyrkt.stage1 import launch; launch.run(open({read}, 'rb').read())"
+        code = f"{START}; launch.run(open({read}, 'rb').read())"
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         self.child = subprocess.Popen([sys.executable, "-c", code], pass_fds=[read], **streams)  # type: ignore[call-overload]
         os.close(read)
@@ -75,7 +77,7 @@ class started:  # noqa: N801 - reads as a verb
                 stream.close()
 
 
-def failure_of(plan: list[Step]) -> Exception:
+def failure_of(plan: list[hand.Step]) -> Exception:
     """Return the error of a plan that must fail, with each step's index as its cause."""
     causes = tuple(f"step {index}" for index in range(len(plan)))
     with pytest.raises(StartFailed) as caught:

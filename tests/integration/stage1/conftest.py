@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pyrkt.stage1 import launch
+from tests.support.stage1 import BINARY
+
 APPLETS = (
     "sh",
     "true",
@@ -45,6 +48,7 @@ def rootfs(tmp_path: Path) -> Path:
 def _leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # every process that a test starts, however far it goes, carries this mark in what it was started with
     monkeypatch.setenv("PYRKT_TEST_MARK", str(tmp_path))
+    monkeypatch.setattr(launch, "binary", lambda: BINARY)
 
     def left() -> list[str]:
         mark = os.fsencode(f"PYRKT_TEST_MARK={tmp_path}\0")

@@ -15,7 +15,7 @@ from pyrkt.spec import steps as s
 from pyrkt.stage1 import launch
 from tests.support import handmade as hand
 from tests.support.handmade import B, C, E, Step
-from tests.support.stage1 import SECONDS, failure_of, run, said
+from tests.support.stage1 import SECONDS, START, failure_of, run, said
 
 pytestmark = pytest.mark.root
 
@@ -93,7 +93,7 @@ def test_on_failure_has_all_that_is_needed_to_say_why(rootfs: Path) -> None:
     os.write(write, hand.encode(plan))
     os.close(write)
     causes = [f"config.json: place {index}" for index in range(len(plan))]
-    start = f"from pyrkt.stage1 import launch; launch.run(open({read}, 'rb').read(), tuple({causes!r}))"
+    start = f"{START}; launch.run(open({read}, 'rb').read(), tuple({causes!r}))"
     done = subprocess.run(
         [sys.executable, "-c", start], pass_fds=[read], capture_output=True, text=True, check=False, timeout=SECONDS
     )
