@@ -270,7 +270,7 @@ class Files:
         self.has_root = True
 
     def _regular(self, entry: Entry, path: bytes, archive: Archive) -> None:
-        mode = entry.mode
+        mode = entry.mode if self._keep else self._mode(entry)
         # Nearly every file: open(2) gives it its mode at once, and its owner is right already.
         simple = mode < 0o1000 and not entry.xattrs and (not self._keep or (entry.uid, entry.gid) == self._own)
         here, at = (path, None) if self._root < 0 else self._at(path)
@@ -298,7 +298,13 @@ class Files:
             os.fchown(file, entry.uid, entry.gid)  # clears setuid and file capabilities: so it comes first
         if entry.xattrs:
             self._set_xattrs(file, entry)
-        os.fchmod(file, entry.mode)
+        os.fchmod(file, self._mode(entry))
+
+    def _mode(self, entry: Entry) -> int:
+        """Return the mode; an ordinary user must get at his own files, as root does at files of mode 0."""
+        if self._keep:
+            return entry.mode
+        return entry.mode | (0o700 if entry.type == tar.DIRECTORY else 0o400)
 
     def _set_xattrs(self, file: int, entry: Entry) -> None:
         for name, value in entry.xattrs.items():
@@ -461,7 +467,7 @@ class Files:
     # -- the end
 
     def finish(self) -> None:
-        """Give all directories what their entries say; deepest first, for one may shut out its owner."""
+        """Give all directories what their entries say; deepest first, since setting one needs those above it."""
         for path in sorted(self._directories, reverse=True):
             entry = self._directories[path]
             try:
