@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Never, Protocol
 
 from pyrkt.base import atomic, errors, fastjson
-from pyrkt.base.errors import CannotCreate, PyrktError
+from pyrkt.base.errors import CannotCreate, PyrktError, printable
 from pyrkt.kernel import pidfd
 from pyrkt.kernel.libc import call
 
@@ -58,7 +58,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """Say one line to the user."""
-        self._send({"say": text})
+        self._send({"say": printable(text)})
 
     def end(self, value: dict[str, Any]) -> None:
         """Send the last word, what was done so far before it."""
@@ -67,7 +67,7 @@ class Report:
         self._send(value)
 
     def _send(self, value: dict[str, Any]) -> None:
-        atomic.write_all(self._descriptor, fastjson.dumps(value).encode("utf-8", "backslashreplace") + b"\n")
+        atomic.write_all(self._descriptor, fastjson.dumps(value).encode() + b"\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,9 +201,9 @@ def _outcome(job: Job, report: Report) -> dict[str, Any]:
         return {"value": job.work(report)}
     except PyrktError as error:
         known = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
-        return {"error": known.__name__, "message": error.message, "hint": error.hint}
+        return {"error": known.__name__, "message": printable(error.message), "hint": printable(error.hint)}
     except OSError as error:
-        return {"error": CannotCreate.__name__, "message": f"{job.name}: {error}", "hint": ""}
+        return {"error": CannotCreate.__name__, "message": printable(f"{job.name}: {error}"), "hint": ""}
     except Exception as error:  # noqa: BLE001 - a fault of ours must end as one line too
         hint = "this is a fault of pyrkt; please report it"
         return {"error": PyrktError.__name__, "message": f"{job.name}: {error!r}", "hint": hint}
