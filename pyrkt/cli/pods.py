@@ -47,7 +47,24 @@ class _Duration(click.ParamType[float]):
         return seconds
 
 
+class _Wait(_Duration):
+    """A duration, "true" (for ever) or "false" (not at all)."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        words = {"true": float("inf"), "false": 0.0}
+        return words[value] if isinstance(value, str) and value in words else super().convert(value, param, ctx)
+
+
+class _Waiting(click.Command):
+    """A command whose --wait has a value only after "=", so that ``--wait UUID`` means what it looks like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give a bare --wait its value."""
+        return super().parse_args(ctx, ["--wait=true" if word == "--wait" else word for word in args])
+
+
 DURATION = _Duration()
+_WAIT = _Wait()
 
 
 def chosen(settings: Settings, uuids: tuple[str, ...], file: str | None) -> list[str]:
@@ -101,25 +118,17 @@ def _rows(pod: states.Status, *, full: bool) -> list[list[str]]:
     return rows
 
 
-@click.command()
+@click.command(cls=_Waiting)
 @click.argument("uuid", required=False)
-@click.option(
-    "--wait",
-    "wait",
-    type=DURATION,
-    is_flag=False,
-    flag_value=-1.0,
-    default=None,
-    help="Wait for its end; =TIME at most so long.",
-)
+@click.option("--wait", type=_WAIT, default=0.0, help="Wait for its end: --wait alone for ever, --wait=TIME at most.")
 @uuid_file
 @format_option
 @pass_settings
-def status(settings: Settings, uuid: str | None, wait: float | None, uuid_file: str | None, form: str) -> None:
+def status(settings: Settings, uuid: str | None, wait: float, uuid_file: str | None, form: str) -> None:
     """Show the state of the pod UUID."""
     pod = one(settings, uuid, uuid_file)
-    if wait is not None and pod.state() == "running":
-        lifecycle.wait(pod, None if wait < 0 else wait)
+    if wait and pod.state() == "running":
+        lifecycle.wait(pod, None if wait == float("inf") else wait)
     found = states.status(pod)
     if form != "table":
         show.out(show.as_json(states.as_json(found), form))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrkt.base import fastjson
-from pyrkt.base.errors import InvalidSpec, NoPermission, UsageError
+from pyrkt.base.errors import InvalidSpec, NoPermission
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.cgroup import host as cgroup_host
@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyrkt.kernel.host import Host
     from pyrkt.plan.steps import Plan
     from pyrkt.spec.runtime import Config
 
@@ -70,29 +69,13 @@ def compiled(
             )
         )
     place = Place(id=uuid, record_file=f"{path}/pid", exit_dir=f"{path}/status", foreground=True, on_failure=on_failure)
-    if _in_userns(parts[0].config) and not rootless:
-        plan = _private(tuple(apps), host, place)
-    else:
-        plan = compiler.pod(tuple(apps), host, place)
+    plan = compiler.pod(tuple(apps), host, place)
     return Compiled(
         plan=plan,
         remove=tuple(directory for app in apps for directory in app.cgroup.remove),
         kill=tuple(file for app in apps for file in app.cgroup.kill),
         remarks=(*remarks, *plan.warnings),
     )
-
-
-def _private(apps: tuple[PodApp, ...], host: Host, place: Place) -> Plan:
-    """Return the plan of a pod whose user namespace root of the host has made.
-
-    Root in there can neither reach the pod's directory nor enter a cgroup; what the supervisor opens for it before
-    goes to the first process only. So the only app is the first process itself.
-    """
-    if len(apps) > 1:
-        raise UsageError("--private-users is for one app only", hint="run the images in pods of their own")
-    (app,) = apps
-    alone = place.replace(exit_file=f"{place.exit_dir}/{app.name}", exit_dir="")
-    return compiler.container(app.config, app.bundle, host, app.cgroup, alone, seccomp=app.seccomp, root=app.rootfs)
 
 
 def _layout(config: Config, remarks: list[str], *, rootless: bool) -> CgroupLayout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ class Source:
         self._request = FetchRequest(
             store=self.store,
             keystore=Keystore(dirs),
-            policy=_policy(dirs),
+            policy=None if "image" in pull.insecure else _policy(dirs),
             keys=DecryptionKeys.load(pull.decryption_keys, dirs),
             insecure=pull.insecure,
             pull_policy=pull.policy,
@@ -54,4 +55,4 @@ class Source:
 def _policy(dirs: ConfigDirs) -> Policy | None:
     """Return the policy; None where no file has one, which judges nothing well: the fetch then says what to do."""
     paths = policy_paths(dirs)
-    return Policy.load(paths) if any(path.exists() for path in paths) else None
+    return Policy.load(paths) if any(os.path.lexists(path) for path in paths) else None

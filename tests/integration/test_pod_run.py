@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.oci import cgroups, eventually, mounts
-from tests.support.pods import Pyrkt, end, leftovers, make_aci, make_layout, wait_for
+from tests.support.oci import cgroups, eventually
+from tests.support.pods import Pyrkt, end, make_aci, make_layout, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
@@ -23,14 +23,12 @@ pytestmark = [pytest.mark.root, pytest.mark.peers]
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pyrkt]:
     """A store with one OCI image (id prefix by ``image``) and one ACI; checks at the end that nothing stayed."""
-    before = mounts()
     base = tmp_path_factory.mktemp("pods")
     tool = Pyrkt(base)
     tool.ok("fetch", f"oci:{make_layout(base / 'layout')}:bb")
     tool.ok("fetch", str(make_aci(base / "box.aci")))
     yield tool
-    tool.clean()
-    assert leftovers([str(base), "pyrkt-"], before) == []
+    assert tool.clean() == []
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +290,12 @@ def test_a_user_namespace(stored: Pyrkt, image: str) -> None:
     inside, outside, size = mapping.split()
     assert (inside, size) == ("0", "65536")
     assert int(outside) > 65535
+
+
+def test_two_apps_in_a_user_namespace_with_limits(stored: Pyrkt, image: str) -> None:
+    one = [image, "--name=a", "--pids=9", "--", "sh", "-c", "echo $(id -u) $(wc -l < /proc/self/uid_map)", "---"]
+    out = stored.ok("run", "--private-users", *one, image, "--name=b", "--", "id", "-u")
+    assert sorted(out.splitlines()) == ["0", "0 1"]
 
 
 def test_a_device_of_the_host(stored: Pyrkt, image: str) -> None:

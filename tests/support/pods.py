@@ -18,7 +18,7 @@ from typing import Any
 
 import pyrkt
 from tests.support.bundle import make_root
-from tests.support.oci import Answer, cgroups, eventually, mounts
+from tests.support.oci import Answer, cgroups, eventually, mounts, processes
 
 ENTRY = Path(pyrkt.__file__).parent / "cli/entry.py"
 SECONDS = 60
@@ -98,13 +98,23 @@ class Pyrkt:
         (found,) = self.data.glob(f"pods/*/{uuid}")
         return found
 
-    def clean(self) -> None:
-        """Stop and remove everything."""
-        for pod in self.pods():
+    def clean(self) -> list[str]:
+        """Stop and remove everything; return the cgroups of the pods and the mounts below ``base`` that stayed."""
+        pods = self.pods()
+        for pod in pods:
             if pod["state"] == "running":
                 self.call("stop", "--force", pod["name"])
         self.ok("gc", "--grace-period=0", "--expire-prepared=0")
+        left = self.leftovers([pod["name"] for pod in pods])
         shutil.rmtree(self.data, ignore_errors=True)
+        return left
+
+    def leftovers(self, uuids: Sequence[str]) -> list[str]:
+        """Return the cgroups of the pods ``uuids``, their processes, and the mounts below ``base``."""
+        eventually(lambda: not any(cgroups(uuid) for uuid in uuids), 3)
+        found = [path for uuid in uuids for path in cgroups(uuid)]
+        found += [f"process {pid}" for uuid in uuids for pid in processes(uuid)]
+        return found + [point for point in mounts() if point.startswith(f"{self.base}/")]
 
 
 def wait_for(process: subprocess.Popen[bytes], text: bytes, seconds: float = 20.0) -> bytes:
@@ -184,9 +194,3 @@ def make_aci(path: Path, name: str = "example.com/box", app: dict[str, Any] | No
 def sha512(path: Path) -> str:
     """Return the hex digest of a file."""
     return hashlib.sha512(path.read_bytes()).hexdigest()
-
-
-def leftovers(words: Sequence[str], before: Sequence[str]) -> list[str]:
-    """Return the cgroups with one of ``words`` in their path, and the mounts that are new since ``before``."""
-    eventually(lambda: not any(cgroups(word) for word in words), 3)
-    return [*(path for word in words for path in cgroups(word)), *(point for point in mounts() if point not in before)]

@@ -1,0 +1,97 @@
+"""Pods of an ordinary user: a user namespace with one id, no cgroups unless delegated, and a word about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.pods import Pyrkt, make_layout
+
+pytestmark = [pytest.mark.root, pytest.mark.peers]
+UID = 54321
+
+
+class Ordinary(Pyrkt):
+    """The command as a user who is nobody special."""
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command line, run as that user."""
+        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", f"HOME={self.base}"]
+        return [*user, *super().argv(*words)]
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[Ordinary]:
+    """A user with a data directory and a fetched image."""
+    base = Path(tempfile.mkdtemp(prefix="pyrkt-test-"))
+    base.chmod(0o755)
+    layout = make_layout(base / "layout")
+    subprocess.run(["chmod", "-R", "a+rX", layout], check=True)  # umoci made it for its own user
+    os.chown(base, UID, UID)
+    tool = Ordinary(base)
+    tool.ok("fetch", f"oci:{layout}:bb")
+    yield tool
+    left = tool.clean()
+    shutil.rmtree(base)
+    assert left == []
+
+
+def image(user: Ordinary) -> str:
+    return f"oci:{user.base}/layout:bb"
+
+
+def test_root_inside_is_the_user_outside(user: Ordinary) -> None:
+    out = user.ok(
+        "run", image(user), "--", "sh", "-c", "id -u; cat /proc/self/uid_map; touch /x; stat -c %u /x /etc/passwd"
+    )
+    assert out.split() == ["0", "0", str(UID), "1", "0", "0"]
+
+
+def test_a_limit_that_cannot_be_set_is_said_and_no_error(user: Ordinary) -> None:
+    for _ in range(3):  # the third is written from a record, and says it too
+        answer = user.call("run", image(user), "--memory=64Mi", "--", "echo", "ran")
+        assert (answer.code, answer.out) == (0, "ran\n")
+        assert answer.err.count("\n") == 1
+        assert "linux.resources.memory.limit" in answer.err
+
+
+def test_detach_stop_rm(user: Ordinary) -> None:
+    uuid = user.detached(image(user), "--name=a", "--", "sleep", "600")
+    assert user.pod(uuid)["state"] == "running"
+    user.ok("stop", "--force", uuid)
+    user.ok("rm", uuid)
+    assert user.leftovers([uuid]) == []
+
+
+def test_a_copied_tree(user: Ordinary) -> None:
+    assert user.ok("run", "--no-overlay", image(user), "--", "cat", "/data/seed") == "from the image\n"
+
+
+def test_data_of_others_is_not_used(user: Ordinary) -> None:
+    root = Pyrkt(user.base)
+    answer = root.call("run", image(user), "--", "true")
+    assert answer.code == 77
+    assert "belongs to uid" in answer.err
+
+
+def test_unpack_makes_a_bundle_that_runs_as_that_user(user: Ordinary) -> None:
+    user.ok("image", "unpack", image(user), str(user.base / "bundle"))
+    oci = Path(shutil.which("runc") or "/usr/sbin/runc")
+    command = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", f"XDG_RUNTIME_DIR={user.base}"]
+    command += [
+        str(oci),
+        "--root",
+        f"{user.base}/runc",
+        "run",
+        "--bundle",
+        f"{user.base}/bundle",
+        "pyrkt-test-rootless",
+    ]
+    done = subprocess.run(command, input="echo ran\n", capture_output=True, text=True, check=False)
+    assert done.stdout == "ran\n", done.stderr
