@@ -122,7 +122,7 @@ def _handlers(app: App, rootfs: Rootfs, env: Mapping[str, str]) -> tuple[Hooks |
     told: list[str] = []
     for handler in app.event_handlers:
         if handler.name == "post-stop":
-            told.append("the post-stop handler runs in a container of its own, after the app's")
+            told.append("the post-stop handler of the image is not run")
             continue
         words = tuple(f"{name}={value}" for name, value in env.items())
         path = find_program(rootfs, handler.exec[0], env.get("PATH", defaults.PATH))

@@ -191,7 +191,7 @@ def test_event_handlers(rootfs: Rootfs) -> None:
     hook = Hook(path="/bin/tool", args=("tool", "before"), env=process(made.config).env)
     assert made.config.hooks.start_container == (hook,)
     assert "container=pyrkt" in hook.env
-    assert made.warnings == ("the post-stop handler runs in a container of its own, after the app's",)
+    assert made.warnings == ("the post-stop handler of the image is not run",)
     after = from_appc.post_stop(manifest, made.config)
     assert after is not None
     assert process(after).args == ("/bin/tool", "after")
