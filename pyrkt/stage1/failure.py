@@ -169,6 +169,13 @@ def _arguments(plan: bytes, index: int) -> tuple[int, list[str | int]]:
     raise IndexError(index)
 
 
+def _because(cause: str) -> str:
+    """Return where the step was asked for; what no document asked for has no place to show."""
+    if cause in {"", "default"}:
+        return ""
+    return f" (config.json: {cause})" if cause.startswith("/") else f" ({cause})"
+
+
 def _ended(detail: int) -> str:
     if detail == _TIMED_OUT:
         return "it took too long and was killed"
@@ -196,8 +203,7 @@ def failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail
     except (IndexError, KeyError):
         return StartFailed(f"stage1 refused the plan ({strerror(errno)})", hint="this is a defect of pyrkt: report it")
     sentence = _WORDS.get(code, steps.TABLE[code][0]).format(*values)
-    if index < len(causes) and causes[index]:
-        sentence += f" ({causes[index]})"
+    sentence += _because(causes[index]) if index < len(causes) else ""
     if code == steps.EXEC:
         missing = errno in {numbers.ENOENT, numbers.ENOTDIR}
         kind = ProgramMissing if missing else NotExecutable

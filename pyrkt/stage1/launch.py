@@ -97,9 +97,14 @@ def _outcome(pid: int, report: bytes, plan: bytes, causes: tuple[str, ...]) -> i
     os.waitpid(pid, 0)  # when it is gone, the container is our subreaper's child
     if errno == 0 and index == _LEFT:
         return value
-    from pyrkt.stage1.failure import failure  # noqa: PLC0415 - only failures pay for their words
 
-    raise failure(plan, causes, index, errno, value)
+    raise _failure(plan, causes, index, errno, value)
+
+
+def _failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail: int) -> PyrktError:
+    from pyrkt.stage1.failure import failure  # noqa: PLC0415 - a start that succeeds needs none of its words
+
+    return failure(plan, causes, index, errno, detail)
 
 
 def failed(arguments: list[str]) -> PyrktError:
@@ -114,6 +119,5 @@ def failed(arguments: list[str]) -> PyrktError:
     os.close(descriptor)
     size = int.from_bytes(data[_SIZE_AT:_HEADER_SIZE], "little")
     causes = data[size:].decode("utf-8", "surrogateescape").split("\0")[:-1]
-    from pyrkt.stage1.failure import failure  # noqa: PLC0415 - as above
 
-    return failure(data[:size], tuple(causes), index, errno, detail)
+    return _failure(data[:size], tuple(causes), index, errno, detail)

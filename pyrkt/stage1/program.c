@@ -45,8 +45,10 @@ static long await(long pidfd, i64 pid, i64 seconds)
 	long r;
 	while ((r = sys(__NR_ppoll, &poll, 1, seconds > 0 ? &limit : NULL, NULL, 8)) == -EINTR)
 		;
-	if (r == 0)
+	if (r == 0) {
 		sys(__NR_kill, -pid, SIGKILL); /* not reaped yet, so the number is still its group's */
+		sys(__NR_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	}
 	long code = wait_for(pidfd);
 	if (code < 0)
 		return code;

@@ -111,3 +111,12 @@ def read_until(master: int, word: bytes) -> bytes:
         assert select.select([master], [], [], SECONDS)[0], seen
         seen += os.read(master, 4096)
     return seen
+
+
+def cgroup2() -> Path:
+    """Return where cgroup v2 is mounted."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split()[0] == "cgroup2":
+            return Path(before.split()[4])
+    pytest.skip("no cgroup v2 is mounted here")

@@ -14,7 +14,7 @@ from pyrkt.spec import steps as s
 from pyrkt.stage1 import launch
 from tests.support import handmade as hand
 from tests.support.handmade import B, C, E, P, Step
-from tests.support.stage1 import SECONDS, failure_of, run, started, subreaper
+from tests.support.stage1 import SECONDS, cgroup2, failure_of, run, started, subreaper
 
 pytestmark = pytest.mark.root
 
@@ -134,16 +134,8 @@ def test_user_namespace_with_mapped_ids(rootfs: Path) -> None:
     assert done.stdout.split() == ["0", "0", "100000", "65536"]
 
 
-def cgroup_directory() -> Path:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        if after.split()[0] == "cgroup2":
-            return Path(before.split()[4])
-    pytest.skip("no cgroup v2 is mounted here")
-
-
 def test_cgroup_is_entered_at_the_clone_and_removed_with_all_in_it(rootfs: Path) -> None:
-    path = cgroup_directory() / f"pyrkt-test-{os.getpid()}"
+    path = cgroup2() / f"pyrkt-test-{os.getpid()}"
     before = ((s.MKDIR, B, path, 0o755), (s.OPEN, B, 0, path, os.O_RDONLY))
     script = "cat /proc/self/cgroup; mkdir -p /cg/below/deeper; (sleep 60 &) ; exit 3"
     bind = (s.BIND, C, path, "/cg", 0, 0, 0, 1)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from pyrkt.kernel import tty
 from pyrkt.spec import steps as s
 from pyrkt.stage1 import launch
 from tests.support import handmade as hand
 from tests.support.handmade import A, E
-from tests.support.stage1 import SECONDS, failure_of, run, said, started
+from tests.support.stage1 import SECONDS, failure_of, read_until, run, said, started
 
 pytestmark = pytest.mark.root
 
@@ -114,3 +116,30 @@ def test_a_detached_pod_is_supervised_to_its_end(rootfs: Path, tmp_path: Path) -
         time.sleep(0.01)
     assert (tmp_path / "a").read_text() == "2\n"
     os.waitpid(-1, 0)
+
+
+def test_one_app_may_have_the_terminal(rootfs: Path) -> None:
+    terminal = (s.TERMINAL, A, 0, 0, "", 0)
+    plan = hand.pod(
+        hand.app(
+            "shell", rootfs, "/bin/sh", "-c", 'tty; read word; echo "<$word>"; exit 3', inside=(terminal,), ends=False
+        ),
+        hand.app("other", rootfs, "/bin/sh", "-c", "tty; exit 0"),
+    )
+    master, outer = tty.open_pair()
+    with started(plan, stdin=outer, stdout=outer, stderr=outer) as child:
+        read_until(master, b"/dev/pts/0")
+        os.write(master, b"word\r")
+        read_until(master, b"<word>")
+        assert child.wait(SECONDS) == 3
+    os.close(master)
+    os.close(outer)
+
+
+def test_two_terminals_are_one_too_many(rootfs: Path) -> None:
+    terminal = (s.TERMINAL, A, 0, 0, "", 0)
+    plan = hand.pod(
+        hand.app("one", rootfs, "/bin/true", inside=(terminal,)),
+        hand.app("two", rootfs, "/bin/true", inside=(terminal,)),
+    )
+    assert os.strerror(errno.EBUSY) in said(failure_of(plan))

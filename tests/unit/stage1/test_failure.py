@@ -1,0 +1,101 @@
+"""What a failed step is called, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyrkt.base.errors import NotExecutable, ProgramMissing, StartFailed
+from pyrkt.spec import steps as s
+from pyrkt.stage1.failure import DETAILS, failure
+from tests.support.handmade import C, Step, encode
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLES: dict[str, object] = {"s": "word", "i": 7, "b": b"bytes", "l": ("one", "two")}
+
+
+def sample(code: int) -> Step:
+    _name, kinds, phases = s.TABLE[code]
+    phase = next(phase for phase in range(5) if phases >> phase & 1)
+    return (code, phase, *(SAMPLES[kind] for kind in kinds))
+
+
+@pytest.mark.parametrize("code", s.TABLE, ids=lambda code: s.TABLE[code][0])
+@pytest.mark.parametrize("number", [0, errno.EPERM, errno.ENOENT, errno.EINVAL])
+def test_every_step_has_its_sentence_and_a_hint(code: int, number: int) -> None:
+    plan = encode([sample(s.CLONE), sample(code)])
+    error = failure(plan, ("/linux/namespaces", "/process"), 1, number, 1)
+    assert "(config.json: /process): " in error.message
+    assert error.hint or code == s.EXEC
+    assert "{" not in error.message
+    assert "\n" not in error.message
+
+
+MOUNT: Step = (s.MOUNT, C, "tmpfs", "shm", "/dev/shm", 0, "size=1", 1)
+HOOK: Step = (s.HOOK, C, "/usr/bin/hook", ("hook",), (), 3, "{", b"}")
+
+
+@pytest.mark.parametrize(
+    ("step", "cause", "number", "detail", "message"),
+    [
+        (
+            MOUNT,
+            "/mounts/3",
+            errno.EPERM,
+            0,
+            "mounting tmpfs on /dev/shm (config.json: /mounts/3): Operation not permitted",
+        ),
+        (
+            MOUNT,
+            "default",
+            errno.EINVAL,
+            4,
+            "mounting tmpfs on /dev/shm: setting an option of the file system: Invalid argument",
+        ),
+        (MOUNT, "", errno.ENOENT, 99, "mounting tmpfs on /dev/shm: No such file or directory"),
+        (HOOK, "app web", 0, 3, "running the hook /usr/bin/hook (app web): it failed with code 3"),
+        (HOOK, "", 0, 137, "running the hook /usr/bin/hook: it was killed by signal 9"),
+        (HOOK, "", 0, 124, "running the hook /usr/bin/hook: it took too long and was killed"),
+    ],
+)
+def test_sentences(step: Step, cause: str, number: int, detail: int, message: str) -> None:
+    assert failure(encode([step]), (cause,), 0, number, detail).message == message
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOENT, ProgramMissing),
+        (errno.ENOTDIR, ProgramMissing),
+        (errno.EACCES, NotExecutable),
+        (errno.ENOEXEC, NotExecutable),
+    ],
+)
+def test_the_programs_own_failure_has_its_exit_code(number: int, kind: type[StartFailed]) -> None:
+    error = failure(encode([(s.EXEC, C, "sh", ("sh",), ())]), (), 0, number, 0)
+    assert type(error) is kind
+    assert error.message == f"executing sh: {os.strerror(number)}"
+    assert error.hint
+
+
+def test_an_index_beyond_the_plan_is_a_defect_of_ours() -> None:
+    error = failure(encode([MOUNT]), (), -1, errno.EBADMSG, 0)
+    assert type(error) is StartFailed
+    assert "refused the plan" in error.message
+
+
+def test_details_have_words() -> None:
+    assert all(words for number, words in DETAILS.items() if number)
+
+
+def test_launching_loads_next_to_nothing() -> None:
+    heavy = {"typing", "re", "json", "enum", "dataclasses", "pathlib", "subprocess", "socket", "signal", "contextlib",
+             "functools", "tempfile", "shutil", "threading", "argparse", "ctypes", "pyrkt.stage1.failure"}  # fmt: skip
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pyrkt.stage1.launch; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert heavy & set(done.stdout.split()) == set()
