@@ -1,11 +1,10 @@
-"""Bundles that pyrkt writes are run by runc and crun, unchanged, and mean the same to both."""
+"""Bundles that pyrkt writes are run by pyrkt-oci, runc and crun, unchanged, and mean the same to all."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,16 +15,16 @@ from pyrkt.spec.appc import App, EventHandler, ImageManifest, Isolator, MountPoi
 from pyrkt.spec.image import ImageConfig, host_platform
 from pyrkt.store.rootfs import Rootfs
 from tests.support.bundle import make_root
+from tests.support.oci import ours, peer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pyrkt.bundle.assemble import Bundle
+    from tests.support.oci import Runtime
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
-
-# crun before 1.9 refuses a hierarchy of version 2 beside those of version 1; out of its sight, all is well.
-_HIDE = 'if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec "$@"'
 
 PROBE = """
 id -u; id -g; id -G
@@ -100,28 +99,12 @@ int main(void) {
 """
 
 
-@dataclass
-class Peer:
-    """A runtime of others."""
-
-    name: str
-    state: Path
-
-    def run(self, bundle: Path, container: str) -> subprocess.CompletedProcess[str]:
-        """Run the bundle to its end, in the foreground."""
-        command = [self.name, "--root", str(self.state), "run", "--bundle", str(bundle), container]
-        if self.name == "crun":
-            command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _HIDE, "sh", *command]
-        # Standard input is a pipe: crun 1.8 gives the host's /dev/null away if it is that.
-        return subprocess.run(command, input="", capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.fixture(name="peers")
-def _peers(tmp_path: Path) -> list[Peer]:
-    names = ("runc", "crun")
-    if missing := [name for name in names if not shutil.which(name)]:
-        pytest.skip(f"needs {', '.join(missing)}")
-    return [Peer(name, tmp_path / f"state-{name}") for name in names]
+@pytest.fixture(name="runtimes")
+def _runtimes(tmp_path: Path) -> Iterator[list[Runtime]]:
+    found = [ours(tmp_path), peer("runc", tmp_path), peer("crun", tmp_path)]
+    yield found
+    for runtime in found:
+        runtime.clean()
 
 
 def image(tmp_path: Path) -> Path:
@@ -133,22 +116,23 @@ def image(tmp_path: Path) -> Path:
     return root
 
 
-def run_everywhere(peers: list[Peer], bundle: Bundle, tmp_path: Path, rootfs: Path) -> str:
-    """Return what all peers print for a bundle of its own each; they must agree."""
-    outputs: list[tuple[int, str]] = []
-    for peer in peers:
-        directory = tmp_path / f"bundle-{peer.name}"
+def run_everywhere(runtimes: list[Runtime], bundle: Bundle, tmp_path: Path, rootfs: Path) -> str:
+    """Return what all runtimes print for a bundle of its own each; they must agree."""
+    outputs: dict[str, str] = {}
+    for runtime in runtimes:
+        directory = tmp_path / f"bundle-{runtime.name}"
         directory.mkdir()
         shutil.copytree(rootfs, directory / "rootfs", symlinks=True)
         write.write(directory, bundle, Rootfs((str(rootfs),)))
         before = (directory / "config.json").read_bytes()
-        result = peer.run(directory, f"pyrkt-test-{peer.name}-{os.getpid()}")
-        assert result.returncode == 0, f"{peer.name}: {result.stderr}{result.stdout}"
+        # Standard input is a pipe: crun 1.8 gives the host's /dev/null away if it is that.
+        answer = runtime.run(directory, stdin=subprocess.PIPE)
+        assert answer.code == 0, f"{runtime.name}: {answer.err}{answer.out}"
         assert (directory / "config.json").read_bytes() == before
-        outputs.append((result.returncode, result.stdout))
-    first = outputs[0][1]
-    for peer, (_, output) in zip(peers, outputs, strict=True):
-        assert comparable(output) == comparable(first), peer.name
+        outputs[runtime.name] = answer.out
+    first = outputs[runtimes[0].name]
+    for name, output in outputs.items():
+        assert comparable(output) == comparable(first), name
     return first
 
 
@@ -162,10 +146,10 @@ def oci(rootfs: Path, script: str, options: RunOptions, **members: Any) -> Bundl
     return from_oci.compose(config, Rootfs((str(rootfs),)), options)
 
 
-def test_an_oci_image_as_root(peers: list[Peer], tmp_path: Path) -> None:
+def test_an_oci_image_as_root(runtimes: list[Runtime], tmp_path: Path) -> None:
     rootfs = image(tmp_path)
     bundle = oci(rootfs, PROBE, RunOptions(name="box", pids=50, memory=64 << 20), env=("A=b c", "PATH=/bin"))
-    lines = run_everywhere(peers, bundle, tmp_path, rootfs).splitlines()
+    lines = run_everywhere(runtimes, bundle, tmp_path, rootfs).splitlines()
     assert lines[:6] == ["0", "0", "0", "A=b c", "HOME=/root", "PATH=/bin"]
     assert lines[6:8] == ["/", "box"]
     assert "127.0.0.1\tlocalhost box" in lines
@@ -184,7 +168,7 @@ def test_an_oci_image_as_root(peers: list[Peer], tmp_path: Path) -> None:
     assert {"/", "/proc", "/dev/shm", "/sys", "/etc/hosts", "/proc/sys"} <= set(lines)
 
 
-def test_an_oci_image_as_a_user_with_volumes(peers: list[Peer], tmp_path: Path) -> None:
+def test_an_oci_image_as_a_user_with_volumes(runtimes: list[Runtime], tmp_path: Path) -> None:
     rootfs = image(tmp_path)
     os.chown(rootfs / "data", 1000, 1000)
     shared = tmp_path / "shared"
@@ -208,7 +192,7 @@ def test_an_oci_image_as_a_user_with_volumes(peers: list[Peer], tmp_path: Path) 
     for name in ("hosts", "resolv.conf"):
         (rootfs / "etc" / name).touch()
     bundle = oci(rootfs, script, options, user="user", volumes=("/data",))
-    assert run_everywhere(peers, bundle, tmp_path, rootfs).splitlines() == [
+    assert run_everywhere(runtimes, bundle, tmp_path, rootfs).splitlines() == [
         "1000",
         "1000",
         "1000 44",
@@ -223,7 +207,7 @@ def test_an_oci_image_as_a_user_with_volumes(peers: list[Peer], tmp_path: Path) 
     ]
 
 
-def test_an_appc_image(peers: list[Peer], tmp_path: Path) -> None:
+def test_an_appc_image(runtimes: list[Runtime], tmp_path: Path) -> None:
     rootfs = image(tmp_path)
     app = App(
         exec=("/bin/sh", "-c", PROBE + "cat /tmp/before; ls /data"),
@@ -242,14 +226,14 @@ def test_an_appc_image(peers: list[Peer], tmp_path: Path) -> None:
     )
     manifest = ImageManifest(name="example.com/box", app=app)
     bundle = from_appc.compose(manifest, Rootfs((str(rootfs),)), RunOptions(hostname="box"))
-    lines = run_everywhere(peers, bundle, tmp_path, rootfs).splitlines()
+    lines = run_everywhere(runtimes, bundle, tmp_path, rootfs).splitlines()
     assert lines[:3] == ["1000", "44", "44 7"]
     assert {"A=b", "AC_APP_NAME=box", "container=pyrkt", "HOME=/", "USER=user", "/data"} <= set(lines)
     assert {"CapBnd:\t0000000000000021", "CapEff:\t0000000000000000"} <= set(lines)
     assert lines[-2:] == ["box", "seed"]
 
 
-def test_the_default_filter_for_real(peers: list[Peer], tmp_path: Path) -> None:
+def test_the_default_filter_for_real(runtimes: list[Runtime], tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("clang")
     if not compiler:
         pytest.skip("needs a C compiler")
@@ -258,7 +242,7 @@ def test_the_default_filter_for_real(peers: list[Peer], tmp_path: Path) -> None:
     subprocess.run(
         [compiler, "-static", "-o", str(rootfs / "bin/calls"), str(tmp_path / "calls.c")], check=True, timeout=60
     )
-    output = run_everywhere(peers, oci(rootfs, "exec calls", RunOptions(), env=("PATH=/bin",)), tmp_path, rootfs)
+    output = run_everywhere(runtimes, oci(rootfs, "exec calls", RunOptions(), env=("PATH=/bin",)), tmp_path, rootfs)
     said = dict(line.split() for line in output.splitlines())
     assert said.pop("socketcall-alg", "EPERM") == "EPERM"
     assert said == {
@@ -278,12 +262,12 @@ def test_the_default_filter_for_real(peers: list[Peer], tmp_path: Path) -> None:
     }
 
 
-def test_chosen_filters_for_real(peers: list[Peer], tmp_path: Path) -> None:
+def test_chosen_filters_for_real(runtimes: list[Runtime], tmp_path: Path) -> None:
     rootfs = image(tmp_path)
     script = "mkdir /made 2>/dev/null && echo made || echo refused"
     removed = SeccompChoice(mode="remove", syscalls=("mkdir", "mkdirat"), errno="EXFULL")
-    assert run_everywhere(peers, oci(rootfs, script, RunOptions(seccomp=removed)), tmp_path, rootfs) == "refused\n"
-    for peer in peers:
-        shutil.rmtree(tmp_path / f"bundle-{peer.name}")
+    assert run_everywhere(runtimes, oci(rootfs, script, RunOptions(seccomp=removed)), tmp_path, rootfs) == "refused\n"
+    for runtime in runtimes:
+        shutil.rmtree(tmp_path / f"bundle-{runtime.name}")
     kept = SeccompChoice(mode="retain", syscalls=("@rkt/default-whitelist",), errno="EPERM")
-    assert run_everywhere(peers, oci(rootfs, script, RunOptions(seccomp=kept)), tmp_path, rootfs) == "made\n"
+    assert run_everywhere(runtimes, oci(rootfs, script, RunOptions(seccomp=kept)), tmp_path, rootfs) == "made\n"
