@@ -87,7 +87,7 @@ def loads(data: bytes | str, document: str = "JSON") -> Any:
         raise InvalidSpec(f"nested more than {MAX_DEPTH} levels deep", document=document)
     start = len(text) - len(text.lstrip(_WHITESPACE))
     try:
-        value, end = _scan(text, start)
+        value, end = _scanned(text, start)
     except StopIteration as stop:
         raise InvalidSpec(f"not JSON: {_place(text, stop.value)}", document=document) from None
     except _Refused as refused:
@@ -113,6 +113,15 @@ def _is_text(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _scanned(text: str, start: int) -> tuple[Any, int]:
+    try:
+        return _scan(text, start)
+    except SystemError:
+        # Before Python 3.12 the C scanner finds its own exception only where json is loaded; now it is needed.
+        __import__("json.decoder")
+        return _scan(text, start)
 
 
 def _place(text: str, offset: int) -> str:

@@ -11,7 +11,6 @@ import sys
 from _frozen_importlib import ModuleSpec
 
 from pyrkt.base.atomic import write_file
-from pyrkt.runtime.boot import TOGETHER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,20 +28,21 @@ _LENGTH = 8
 """Bytes that say how long the index is."""
 
 
-def renew(path: str, place: str) -> None:
+def renew(path: str, place: str, together: str) -> None:
     """Write the archive at ``path`` of what the verbs load from the packages in ``place``, as far as the caller may.
 
+    ``together`` is the name under which the code of every run lies in one piece.
     Never raises: without an archive all works, but slower.
     """
     try:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         if os.access(os.path.dirname(path), os.W_OK):
-            write_file(path, _content(place), mode=0o644, durable=False)
+            write_file(path, _content(place, together), mode=0o644, durable=False)
     except (OSError, SyntaxError, ValueError, ImportError):
         return
 
 
-def _content(place: str) -> bytes:
+def _content(place: str, together: str) -> bytes:
     """Return the archive: length of the index, the index, then the code of each module."""
     recorder = _Recorder(place, _sources(place))
     names = [name.removeprefix("pyrkt.runtime.") for name in recorder.sources if name.startswith("pyrkt.runtime.")]
@@ -53,8 +53,8 @@ def _content(place: str) -> bytes:
         info = os.stat(place + recorder.sources[name])
         stamp = (recorder.sources[name], info.st_mtime_ns, info.st_size, name in with_run)
         rows.append((name, stamp, marshal.dumps(recorder.codes[name])))
-    together = [recorder.codes[name] for name in everything if name in with_run]
-    rows.append((TOGETHER, ("", 0, 0, False), marshal.dumps(together)))
+    codes = [recorder.codes[name] for name in everything if name in with_run]
+    rows.append((together, ("", 0, 0, False), marshal.dumps(codes)))
     # All numbers of the index have their final length once they are big; so the room for it is known beforehand.
     room = _LENGTH + len(marshal.dumps(_index(rows, 1 << 40)))
     index = marshal.dumps(_index(rows, room))

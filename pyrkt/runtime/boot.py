@@ -130,4 +130,4 @@ def _renew(path: str, place: str) -> None:
     if not sys.dont_write_bytecode:
         from pyrkt.runtime.archive import renew  # noqa: PLC0415 - once after each installation
 
-        renew(path, place)
+        renew(path, place, TOGETHER)

@@ -147,6 +147,11 @@ def _run(name: str, words: Sequence[str], settings: Settings) -> int:
         settings.log.error(_as_ours(error), prefix)
     except MemoryError:
         settings.log.error(PyrktError("out of memory"), prefix)
+    except Exception as error:  # a defect of ours; engines know nothing of tracebacks
+        if settings.log.debug:
+            raise
+        defect = PyrktError(f"{type(error).__name__}: {error}", hint="a defect of pyrkt; --debug shows where")
+        settings.log.error(defect, prefix)
     return int(failure)
 
 

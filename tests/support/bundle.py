@@ -11,36 +11,8 @@ from typing import Any
 
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
-    "sh",
-    "true",
-    "false",
-    "cat",
-    "ls",
-    "id",
-    "sleep",
-    "echo",
-    "stat",
-    "grep",
-    "mount",
-    "ps",
-    "kill",
-    "tty",
-    "env",
-)
-APPLETS += (
-    "mknod",
-    "mkdir",
-    "rm",
-    "touch",
-    "dd",
-    "stty",
-    "readlink",
-    "hostname",
-    "test",
-    "wc",
-    "head",
-    "umask",
-    "chmod",
+    *("sh", "true", "false", "cat", "ls", "id", "sleep", "echo", "stat", "grep", "mount", "ps", "kill", "tty", "env"),
+    *("mknod", "mkdir", "rm", "touch", "dd", "stty", "readlink", "hostname", "test", "wc", "head", "chmod"),
 )
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
