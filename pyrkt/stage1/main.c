@@ -8,7 +8,10 @@
 
 #include <linux/memfd.h>
 #include <linux/prctl.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <time.h>
 
 enum { USAGE = 64, GET_SEALS = 1034, SEAL_SHRINK = 2, SEAL_WRITE = 8, APPENDED = 5 };
 
@@ -51,6 +54,15 @@ static bool load_plan(void)
 	return !is_error(self.argv);
 }
 
+/* Until the container stands: whoever was killed while it waited for us must not find it made when it is cleaned up. */
+static bool end_with_reader(void)
+{
+	struct pollfd reader = {.fd = (int)self.report};
+	struct timespec now = {0, 0};
+	sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	return sys(__NR_ppoll, &reader, 1, &now, NULL, 8) == 0; /* POLLERR: it was dead before */
+}
+
 int main(int argc, char **argv, char **envp)
 {
 	i64 plan_fd, report = -1;
@@ -64,8 +76,11 @@ int main(int argc, char **argv, char **envp)
 	for (int i = 0; i < SLOTS; i++)
 		self.slots[i] = -1;
 	sys(__NR_fcntl, plan_fd, F_SETFD, FD_CLOEXEC);
-	if (report >= 0)
+	if (report >= 0) {
 		sys(__NR_fcntl, report, F_SETFD, FD_CLOEXEC);
+		if (!end_with_reader())
+			return START_FAILED;
+	}
 	if (!load_plan()) {
 		i32 words[4] = {-1, EBADMSG, 0, 0};
 		if (report >= 0)

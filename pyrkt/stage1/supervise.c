@@ -3,6 +3,7 @@
 #include "text.h"
 
 #include <limits.h>
+#include <linux/prctl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -106,6 +107,17 @@ static void let_go(void)
 		fail_here(r);
 }
 
+/* Who asked goes away: its terminal may hang up, its pipes must come to their end, its directory may be unmounted. */
+static void detach(void)
+{
+	sys(__NR_setsid);
+	sys(__NR_chdir, "/");
+	long null = sys_open(AT_FDCWD, "/dev/null", O_RDWR | O_NOCTTY, 0);
+	for (int fd = 0; null >= 0 && fd < 3; fd++)
+		sys(__NR_dup3, null, fd, 0);
+	sys_close(null);
+}
+
 static void started(void)
 {
 	if (super.started)
@@ -114,11 +126,12 @@ static void started(void)
 	if (!has_step(CHILD, STEP_WAIT_START))
 		parent_steps();
 	bool watched = self.report >= 0;
+	sys(__NR_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	report(self.leaves ? REPORT_LEFT : REPORT_STAYS, 0, self.child);
 	if (self.leaves)
 		sys_exit(0);
 	if (watched)
-		sys(__NR_setsid); /* who asked goes away; the terminal it was asked from may hang up */
+		detach();
 }
 
 /* The master goes to who listens on the console socket, or stays here to be relayed. */

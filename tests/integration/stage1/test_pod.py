@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from pyrkt.spec import steps as s
 from pyrkt.stage1 import launch
 from tests.support import handmade as hand
 from tests.support.handmade import A, E
-from tests.support.stage1 import SECONDS, failure_of, read_until, run, said, started
+from tests.support.stage1 import SECONDS, START, failure_of, read_until, run, said, started
 
 pytestmark = pytest.mark.root
 
@@ -143,3 +145,20 @@ def test_two_terminals_are_one_too_many(rootfs: Path) -> None:
         hand.app("two", rootfs, "/bin/true", inside=(terminal,)),
     )
     assert os.strerror(errno.EBUSY) in said(failure_of(plan))
+
+
+def test_a_detached_pod_keeps_none_of_the_callers_pipes(rootfs: Path, tmp_path: Path) -> None:
+    log = ((s.OPEN, A, 0, tmp_path / "log", os.O_RDWR | os.O_CREAT), *((s.STDIO, A, 0, fd) for fd in range(3)))
+    plan = hand.pod(
+        hand.app("a", rootfs, "/bin/sleep", "1", inside=log), after=((s.CREATE, E, tmp_path / "end", b"", 0o600),)
+    )
+    (tmp_path / "plan").write_bytes(hand.encode(plan))
+    code = f"{START}; launch.start(open({str(tmp_path / 'plan')!r}, 'rb').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=SECONDS)
+    # the pipes have ended, the pod has not
+    assert done.stdout == done.stderr == b""
+    assert not (tmp_path / "end").exists()
+    deadline = time.monotonic() + SECONDS
+    while not (tmp_path / "end").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
