@@ -9,7 +9,19 @@ import os
 import sys
 from errno import EDQUOT, ENOSPC
 
-from pyrkt.base.errors import CannotCreate, NoPermission, NotFound, PyrktError, UsageError
+from pyrkt.base.errors import (
+    Busy,
+    CannotCreate,
+    ImageRefused,
+    InvalidSpec,
+    NoPermission,
+    NotFound,
+    NotTrusted,
+    PyrktError,
+    StartFailed,
+    Unavailable,
+    UsageError,
+)
 from pyrkt.base.record import Record
 
 TYPE_CHECKING = False
@@ -20,6 +32,21 @@ if TYPE_CHECKING:
 
 _INTERRUPTED, _PIPE_CLOSED = 130, 141
 """128 + SIGINT, 128 + SIGPIPE: what a shell shows for a program that the signal killed."""
+
+
+_HINTS: tuple[tuple[type[PyrktError], str], ...] = (
+    # What to do where the place that knew the culprit knew no better.
+    (UsageError, "--help shows how to write it"),
+    (InvalidSpec, "mend the document, or tell whoever made it"),
+    (ImageRefused, "tell whoever made the image"),
+    (NotFound, "pyrkt list and pyrkt image list show what there is"),
+    (Unavailable, "check the name and the network, then try again"),
+    (NotTrusted, "pyrkt trust adds a key; --insecure-options=image does without the check, this once"),
+    (Busy, "try again in a moment"),
+    (NoPermission, "run as root"),
+    (StartFailed, "pyrkt plan shows every step"),
+    (PyrktError, "--debug shows more; pyrkt doctor says what this host cannot do"),
+)
 
 
 class Command(Record):
@@ -108,6 +135,7 @@ def report(error: Exception) -> int:
 def explain(error: Exception) -> PyrktError:
     """Return ``error`` as one of our own: what the kernel and the interpreter raise gets its sentence here."""
     if isinstance(error, PyrktError):
+        error.hint = error.hint or next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
         return error
     if isinstance(error, MemoryError):
         return PyrktError("out of memory", hint="free some memory, or raise the limit of this process")

@@ -91,8 +91,7 @@ def _of_pod(text: str, settings: Settings) -> Plan | None:
         pod = Pods(settings.data).find(text)
     except NotFound:
         return None
-    causes = fastjson.loads(pod.read("causes", "[]"), "causes")
-    return steps.decode(Path(pod.path, "plan").read_bytes(), tuple(map(str, causes)))
+    return steps.decode(Path(pod.path, "plan").read_bytes(), tuple(pod.read("causes").split("\0")))
 
 
 def _of_images(line: Line, settings: Settings) -> Plan:

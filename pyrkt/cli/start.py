@@ -6,13 +6,11 @@ import os
 import sys
 
 from pyrkt.base.errors import UsageError
-from pyrkt.cli import asking
 from pyrkt.cli import flags as tables
 from pyrkt.cli.grammar import parse
 from pyrkt.cli.settings import settle
 from pyrkt.pod import start as pod_start
-from pyrkt.pod.directory import Pods
-from pyrkt.pod.make import save_uuid
+from pyrkt.pod.directory import Pods, save_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +37,13 @@ def run_prepared(words: list[str], flags: Mapping[str, Value]) -> int:
     pod = pod_start.take(pods, line.images[0].text)
     if line.text("uuid-file-save"):
         save_uuid(line.text("uuid-file-save"), pod)
-    net = asking.network(line.list("net")) if line.list("net") else ""
-    name = asking.hostname(line.text("hostname"))
-    if background or interactive or net or name or not pod_start.fits(pod):
+    asked = line.list("net") or line.text("hostname")
+    if background or interactive or asked or not pod_start.fits(pod):
+        from pyrkt.cli import asking
         from pyrkt.pod.remake import remake
 
+        net = asking.network(line.list("net")) if line.list("net") else ""
+        name = asking.hostname(line.text("hostname"))
         remake(pods, pod, net=net, hostname=name, interactive=interactive, detach=background)
     return start(pods, pod, background=background)
 

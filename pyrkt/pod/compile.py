@@ -134,11 +134,6 @@ def _json(file: str) -> Mapping[str, object]:
 def write_plan(path: str, found: Compiled) -> None:
     """Write ``plan``, ``causes`` and ``cgroups`` in the pod's directory ``path``."""
     write_new(f"{path}/plan", steps.encode(found.plan))
-    write_new(f"{path}/causes", fastjson.dumps(list(found.plan.causes)).encode())
+    write_new(f"{path}/causes", "\0".join(found.plan.causes).encode("utf-8", "surrogateescape"))
     # Before the first cgroup is made: whatever is killed when, gc knows what to look for.
     write_new(f"{path}/cgroups", fastjson.dumps({"remove": list(found.remove), "kill": list(found.kill)}).encode())
-
-
-def boot_id() -> str:
-    """Return the id of this boot: a plan that was made before a reboot may name cgroups that moved."""
-    return cgroup_host.read_text("/proc/sys/kernel/random/boot_id")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from pyrkt.base.atomic import write_file
 from pyrkt.base.errors import Busy, CannotCreate, NotFound, UsageError
 from pyrkt.base.record import Record
 from pyrkt.kernel import lock
@@ -198,6 +199,11 @@ def check_name(name: str) -> None:
         raise UsageError(
             f"--name {name!r} is no name of a pod", hint="letters, digits, _ . and -, a letter first, 64 at most"
         )
+
+
+def save_uuid(path: str, pod: Held) -> None:
+    """Write the pod's UUID to the file that --uuid-file-save names."""
+    write_file(path, f"{pod.uuid}\n", mode=0o644, durable=False)
 
 
 def new_uuid() -> str:

@@ -7,6 +7,7 @@ import time
 
 from pyrkt.base.atomic import write_file
 from pyrkt.pod import replay
+from pyrkt.pod.directory import save_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,8 +69,3 @@ class Maker:
 
     def _settled(self) -> bool:
         return time.time_ns() - os.stat(f"{self.data}/images").st_mtime_ns > _SETTLED_NS
-
-
-def save_uuid(path: str, pod: Held) -> None:
-    """Write the pod's UUID to the file that --uuid-file-save names."""
-    write_file(path, f"{pod.uuid}\n", mode=0o644, durable=False)

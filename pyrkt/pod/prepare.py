@@ -15,9 +15,9 @@ from pyrkt.base.undo import Undo
 from pyrkt.bundle.write import write
 from pyrkt.image.unpack.flatten import flatten
 from pyrkt.pod import configure, directory, ids
-from pyrkt.pod.compile import Part, boot_id, compiled, write_plan
-from pyrkt.pod.directory import write_new
-from pyrkt.pod.make import save_uuid
+from pyrkt.pod.compile import Part, compiled, write_plan
+from pyrkt.pod.directory import save_uuid, write_new
+from pyrkt.pod.start import made
 from pyrkt.store.remove import remove_tree
 
 if TYPE_CHECKING:
@@ -154,10 +154,10 @@ def _manifest(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...]) -> None:
 
 
 def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
-    """Write how the pod's plan was made, so that run-prepared knows whether it still fits."""
+    """Write what the pod's plan was made of, and for what, so that run-prepared knows whether it still fits."""
     apps = [{"name": part.name, "lowers": list(part.lowers)} for part in parts]
-    value = {"apps": apps, "boot": boot_id(), "detach": detach}
-    write_new(f"{path}/recipe", fastjson.dumps(value).encode())
+    write_new(f"{path}/recipe", fastjson.dumps({"apps": apps}).encode())
+    write_new(f"{path}/made", made(detach=detach).encode())
 
 
 def on_failure() -> tuple[str, ...]:

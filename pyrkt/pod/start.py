@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyrkt.base import fastjson
-from pyrkt.base.errors import Busy, NotFound, StartFailed, UsageError
+from pyrkt.base.errors import Busy, InvalidSpec, NotFound, StartFailed, UsageError
 from pyrkt.pod import directory
 from pyrkt.stage1 import launch
 
@@ -21,9 +20,10 @@ def become(pods: Pods, pod: Held) -> Never:
 
     The lock goes with the process: it is freed at the very moment that nothing of the pod is left.
     """
+    plan, causes = _read(pod.path)
     running = pods.move(pod, directory.RUN)
     os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
-    launch.run(*_read(running.path))
+    launch.run(plan, causes)
 
 
 def detach(pods: Pods, pod: Held) -> int:
@@ -31,11 +31,12 @@ def detach(pods: Pods, pod: Held) -> int:
 
     Raises: StartFailed and what else the failed step was.
     """
+    plan, causes = _read(pod.path)
     running = pods.move(pod, directory.RUN)
     os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
     kept = _redirected(running.path)
     try:
-        return launch.start(*_read(running.path))
+        return launch.start(plan, causes)
     finally:
         for number, descriptor in enumerate(kept):
             os.dup2(descriptor, number)
@@ -62,11 +63,14 @@ def _read(path: str) -> tuple[bytes, tuple[str, ...]]:
         with open(f"{path}/plan", "rb") as file:
             plan = file.read()
         with open(f"{path}/causes", "rb") as file:
-            causes = tuple(fastjson.loads(file.read(), f"{path}/causes"))
+            causes = tuple(file.read().decode("utf-8", "surrogateescape").split("\0"))
     except FileNotFoundError:
         raise StartFailed(
-            "the pod has no plan: its making was interrupted", hint="pyrkt gc, then prepare it anew"
+            "the pod has no plan: its making was interrupted", hint="pyrkt gc, then make it anew"
         ) from None
+    # The size that its header tells: a plan that was cut could not even say what to do when a step fails.
+    if plan[:4] != b"PKRT" or int.from_bytes(plan[12:16], "little") != len(plan):
+        raise InvalidSpec("is damaged", document=f"{path}/plan", hint="pyrkt rm the pod, then make it anew")
     return plan, causes
 
 
@@ -83,8 +87,14 @@ def take(pods: Pods, text: str) -> Held:
 
 def fits(pod: Held) -> bool:
     """Tell whether the pod's plan was made for a foreground run, since the last reboot."""
-    with open(f"{pod.path}/recipe", "rb") as file:
-        recipe = fastjson.loads(file.read(), f"{pod.path}/recipe")
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot = file.read().strip()
-    return isinstance(recipe, dict) and recipe.get("boot") == boot and recipe.get("detach") is False
+    try:
+        with open(f"{pod.path}/made", "rb", buffering=0) as file:
+            return file.read() == made(detach=False).encode()
+    except FileNotFoundError:
+        return False
+
+
+def made(*, detach: bool) -> str:
+    """Return what a plan is good for: this boot (cgroups may lie elsewhere after another), and a way to run."""
+    with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+        return f"{file.read().decode().strip()} {'background' if detach else 'foreground'}"

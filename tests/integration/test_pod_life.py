@@ -57,8 +57,8 @@ def test_run_prepared_with_other_flags(stored: Pyrkt, image: str) -> None:
 
 def test_a_pod_prepared_before_a_reboot_is_compiled_anew(stored: Pyrkt, image: str) -> None:
     uuid = stored.ok("prepare", image, "--", "echo", "still").strip()
-    recipe = stored.directory(uuid) / "recipe"
-    recipe.write_text(json.dumps(json.loads(recipe.read_text()) | {"boot": "another"}))
+    made = stored.directory(uuid) / "made"
+    made.write_text(f"another-{made.read_text()}")
     (stored.directory(uuid) / "plan").write_bytes(b"of another kernel")
     assert stored.ok("run-prepared", uuid) == "still\n"
 

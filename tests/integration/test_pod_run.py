@@ -361,3 +361,4 @@ def test_two_apps_of_one_name_are_refused(stored: Pyrkt, image: str) -> None:
     answer = stored.call("run", image, image)
     assert answer.code == 2
     assert "--name=" in answer.err
+

@@ -135,6 +135,8 @@ def test_an_unknown_flag_of_a_click_command_is_one_too() -> None:
         pytest.param(RecursionError(), 1, "nested too deep", id="recursion"),
         pytest.param(KeyError("x"), 1, "internal error: KeyError", id="bug"),
         pytest.param(NotTrusted("no", hint="h"), 78, "no", id="ours"),
+        pytest.param(NotTrusted("no"), 78, "no", id="ours-without-a-hint"),
+        pytest.param(PyrktError("no"), 1, "no", id="any-without-a-hint"),
         pytest.param(Busy("held", hint="h"), 75, "held", id="busy"),
     ],
 )
