@@ -362,3 +362,38 @@ def test_two_apps_of_one_name_are_refused(stored: Pyrkt, image: str) -> None:
     assert answer.code == 2
     assert "--name=" in answer.err
 
+
+HOT = {  # what may be loaded between the interpreter's own start and stage1, beside modules of ours
+    "__future__", "_blake2", "_json", "errno", "fcntl", "time",
+    "os", "posixpath", "genericpath", "stat", "_stat", "_collections_abc", "abc", "_abc",
+}  # fmt: skip
+OURS = {"base", "cli", "kernel", "pod", "stage1"}
+
+
+def imported(tool: Pyrkt, *words: str) -> set[str]:
+    """The modules that a command imports, the interpreter's own apart."""
+    python, *rest = tool.argv(*words)
+    done = subprocess.run([python, "-X", "importtime", *rest], capture_output=True, text=True, check=True)
+    bare = subprocess.run(
+        [python, "-X", "importtime", "-I", "-S", "-c", ""], capture_output=True, text=True, check=True
+    )
+    names = [
+        {line.rpartition("|")[2].strip() for line in text.splitlines() if line.startswith("import time:")}
+        for text in (done.stderr, bare.stderr)
+    ]
+    return names[0] - names[1] - {"imported package"}
+
+
+def test_a_pod_that_was_run_before_starts_without_images_compiler_and_click(stored: Pyrkt, image: str) -> None:
+    words = ["run", "--hostname=hot", image, "--", "true"]
+    stored.ok(*words)  # leaves the record
+    found = imported(stored, *words)
+    assert {name.split(".")[1] for name in found if name.startswith("pyrkt.")} == OURS
+    assert {name for name in found if not name.startswith("pyrkt")} <= HOT
+
+
+def test_a_prepared_pod_starts_with_even_less(stored: Pyrkt, image: str) -> None:
+    uuid = stored.ok("prepare", image, "--", "true").strip()
+    found = imported(stored, "run-prepared", uuid)
+    assert {name for name in found if not name.startswith("pyrkt")} <= HOT - {"_blake2", "_json"}
+    assert not found & {"pyrkt.base.fastjson", "pyrkt.pod.replay", "pyrkt.cli.asking", "pyrkt.pod.ask"}
