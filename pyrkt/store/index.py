@@ -12,6 +12,7 @@ from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.reader import Reader
 from pyrkt.kernel import lock
 from pyrkt.spec.digest import Digest, parse_digest
+from pyrkt.store.blobs import disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -126,6 +127,7 @@ class Images:
         """Store ``record``, durably, and return it as stored.
 
         Where the image is known already, the other references that it was fetched by become aliases.
+        Raises: CannotCreate.
         """
         path = self._path(record.id)
         with self._store.hold():
@@ -138,6 +140,8 @@ class Images:
                     record = replace(record, aliases=tuple(others))
                 atomic.write_file(path, fastjson.pretty(record.dump()))
                 os.utime(path, (record.last_used, record.last_used))
+            except OSError as error:
+                raise disk_error(error, f"storing the record of {record.name}") from error
             finally:
                 os.close(held)
         return record

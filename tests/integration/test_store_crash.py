@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pyrkt.base.errors import Busy
+from pyrkt.base.errors import Busy, CannotCreate
+from pyrkt.image.unpack.layers import unpack_layer
 from pyrkt.store import Store
 from pyrkt.store.gc import collect, verify
+from tests.strategies import archive, file
 
 pytestmark = pytest.mark.root
 
@@ -172,3 +174,28 @@ def test_gc_waits_for_no_stopped_reader(tmp_path: Path) -> None:
             assert time.monotonic() - began < 5
         finally:
             writer.send_signal(signal.SIGKILL)
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "small"
+    home.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", home], check=True)
+    try:
+        store = Store(home).open()
+        with pytest.raises(CannotCreate, match="No space left") as caught, store.blobs.writer() as writer:
+            writer.write(os.urandom(2 << 20))
+        assert "pyrkt image gc" in caught.value.hint
+        assert os.listdir(store.tmp) == []
+        stage = store.trees.stage()
+        with pytest.raises(CannotCreate, match=r"unpacking big: No space left"):
+            unpack_layer([archive(file(b"big", os.urandom(2 << 20)))], stage)
+        store.trees.discard(stage)
+        stage = store.trees.stage()
+        many = archive(*[file(b"d%d/f" % number, b"x" * 4096) for number in range(500)])
+        with pytest.raises(CannotCreate, match=r"unpacking d\d+/f: No space left"):
+            unpack_layer([many], stage)
+        store.trees.discard(stage)
+        assert os.listdir(store.tmp) == []
+        store.blobs.put(b"small things still fit")
+    finally:
+        subprocess.run(["umount", home], check=True)

@@ -87,9 +87,9 @@ def unpack_layer(
     """Unpack one layer, packed as it may be, into the directory ``into``, in a child that cannot leave it.
 
     ``form`` "overlay" keeps whiteouts as overlayfs wants them; "flat" applies them to what lies in ``into``.
-    ``owner`` "caller" leaves every file to the caller, who need not be root and can read them all. With ``lower``, the merged tree
-    below, the result is fitted to it at once. ``diff_id`` is what the plain tar must hash to, if that is known; only
-    with that proof may an archive lack its end mark, which otherwise tells that it was cut.
+    ``owner`` "caller" leaves every file to the caller, who need not be root and can read them all. With ``lower``,
+    the merged tree below, the result is fitted to it at once. ``diff_id`` is what the plain tar must hash to, if
+    that is known; only with that proof may an archive lack its end mark, which otherwise tells that it was cut.
     An unbuffered file as ``chunks`` is read by the child itself.
     Raises: ImageRefused, naming the entry; CannotCreate. What is in ``into`` is then worth nothing.
     """

@@ -62,6 +62,8 @@ def in_worker(
         os.close(handle)
     if code or not data:
         raise PyrktError(f"the unpacking process ended by itself ({code})", hint="is there enough memory?")
+    if len(data) > fastjson.MAX_SIZE:
+        raise ImageRefused("the archive has too many directories without an entry, or links to other layers")
     return _outcome(fastjson.loads(data, "answer of the unpacking process"))
 
 
