@@ -340,7 +340,7 @@ class Client:
         if isinstance(error, socket.gaierror | ConnectionRefusedError):
             return NobodyThere(f"{origin}: {_reason(error)}")
         if isinstance(error, OSError):
-            return Interrupted(f"{origin}: {_reason(error)}")
+            return Interrupted(f"{origin}: {_reason(error)}{self._shown(origin, error)}")
         if isinstance(error, http.client.HTTPException | ValueError):
             return Unavailable(f"{origin}: does not answer as HTTP does: {_reason(error)}")
         return error  # Ctrl-C and the like
@@ -355,8 +355,17 @@ class Client:
             )
         if error.reason in _NOT_TLS:
             return NotTLS(f"{origin}: does not speak TLS", hint="--insecure-options=http allows plain http")
-        shown = "" if found.clients else f"; no client certificate in {', '.join(found.searched)}"
-        return Unavailable(f"{origin}: {_reason(error)}{shown}")
+        return Unavailable(f"{origin}: {_reason(error)}{self._shown(origin, error)}")
+
+    def _shown(self, origin: Origin, error: OSError) -> str:
+        """Return the remark that no client certificate was shown, where that may be why the server hung up.
+
+        In TLS 1.3 the server judges it after our first request, whose sending may fail before its alert is read.
+        """
+        if origin.scheme != "https" or not isinstance(error, ssl.SSLError | ConnectionError):
+            return ""
+        _, found = self._context(origin)
+        return "" if found.clients else f"; no client certificate in {', '.join(found.searched)}"
 
 
 class _Tries:
