@@ -110,6 +110,13 @@ static long find(const char *program, long (*act)(const char *))
 	return r;
 }
 
+long become(const char *program, const char **argv, const char **envp)
+{
+	self.argv = argv;
+	self.envp = envp;
+	return find(program, execute);
+}
+
 /* Says at once, as create must, that the program which start would run is not there. */
 static long program_check(void)
 {
@@ -169,7 +176,9 @@ long step_EXEC(const struct step *step)
 	}
 	if (!step_list(step, 1, self.argv))
 		return -EINVAL;
-	step_list(step, 2, self.envp);
+	u32 words = step_list(step, 2, self.envp);
+	self.envp[words] = home_variable();
+	self.envp[words + 1] = NULL;
 	sys(__NR_umask, self.umask);
 	default_signals();
 	if (self.phase == CHILD && !self.leaves)

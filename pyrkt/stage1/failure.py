@@ -106,6 +106,7 @@ _WORDS = {
     steps.CHDIR: "going to the working directory {0}",
     steps.CLOSE_FDS: "closing descriptors",
     steps.WAIT_START: "waiting to be started",
+    steps.HOME: "finding the home directory of user {0}",
     steps.EXEC: "executing {0}",
     steps.APP: "starting the app {0}",
     steps.INIT: "starting the pod's apps",
@@ -191,6 +192,12 @@ def _hint(code: int, errno: int, detail: int) -> str:
     return "pyrkt plan shows every step and the line of configuration that caused it"
 
 
+def _program_hint(code: int, detail: int) -> str:
+    if code == steps.MAP_HELPER:
+        return "it needs the Debian package uidmap, installed setuid, and ranges in /etc/subuid and /etc/subgid"
+    return "it was not found" if detail == _MISSING_PROGRAM else "what it says itself stands above, if anything"
+
+
 def failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail: int) -> PyrktError:
     """Return the error to raise for step ``index`` of ``plan`` that failed with ``errno``.
 
@@ -209,7 +216,6 @@ def failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail
         kind = ProgramMissing if missing else NotExecutable
         return kind(f"{sentence}: {strerror(errno)}", hint=_EXEC_HINTS.get(errno, ""))
     if errno == 0:
-        hint = "it was not found" if detail == _MISSING_PROGRAM else "what it says itself stands above, if anything"
-        return StartFailed(f"{sentence}: {_ended(detail)}", hint=hint)
+        return StartFailed(f"{sentence}: {_ended(detail)}", hint=_program_hint(code, detail))
     reason = f"{DETAILS[detail]}: {strerror(errno)}" if DETAILS.get(detail) else strerror(errno)
     return StartFailed(f"{sentence}: {reason}", hint=_hint(code, errno, detail))

@@ -22,7 +22,7 @@ long wait_for(long pidfd)
 	return info.si_code == CLD_EXITED ? info.si_status & 0xff : 128 + info.si_status;
 }
 
-static _Noreturn void become(const char *path, const char **argv, const char **envp, long input)
+static _Noreturn void start_program(const char *path, const char **argv, const char **envp, long input)
 {
 	u64 none = 0;
 	/* its own group, so that a hook which takes too long is killed with what it has started */
@@ -33,7 +33,7 @@ static _Noreturn void become(const char *path, const char **argv, const char **e
 	default_signals();
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 	sys(__NR_close_range, 3, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
-	long r = sys(__NR_execve, path, argv, envp);
+	long r = become(path, argv, envp);
 	sys_exit(r == -ENOENT || r == -ENOTDIR ? PROGRAM_MISSING : NOT_EXECUTABLE);
 }
 
@@ -62,7 +62,7 @@ long run_program(const char *path, const char **argv, const char **envp, long in
 	self.detail = AT_CLONE;
 	i64 pid = clone_process(0, &pidfd, -1);
 	if (pid == 0)
-		become(path, argv, envp, input);
+		start_program(path, argv, envp, input);
 	if (pid < 0)
 		return pid;
 	long r = await(pidfd, pid, seconds);

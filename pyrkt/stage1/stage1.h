@@ -92,6 +92,9 @@ long connect_to(const char *path); /* of a listening unix socket */
 /* ids.c */
 long map_ids(i64 pid, struct bytes uids, struct bytes gids, bool deny);
 
+/* exec.c */
+long become(const char *program, const char **argv, const char **envp); /* returns only if it fails */
+
 /* program.c */
 long run_program(const char *path, const char **argv, const char **envp, long input, i64 seconds);
 long wait_for(long pidfd); /* exit code or 128 + signal, or -errno */
@@ -113,6 +116,9 @@ long bound_caps(u64 mask);
 /* exec.c */
 void default_signals(void);
 void die_with_parent(void);
+
+/* home.c */
+const char *home_variable(void); /* "HOME=...", or NULL */
 
 /* spawn.c */
 long spawn(void);

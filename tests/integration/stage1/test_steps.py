@@ -147,8 +147,9 @@ def test_chroot_where_pivot_root_cannot_be(rootfs: Path) -> None:
     assert mounts.splitlines()[-1].split()[4].startswith("/proc")
 
 
-def test_map_helper(rootfs: Path) -> None:
-    words = ("/bin/sh", "-c", 'echo "0 0 1000" > /proc/$0/uid_map; echo "0 0 1000" > /proc/$0/gid_map', "{pid}")
+@pytest.mark.parametrize("shell", ["/bin/sh", "sh"], ids=["by its path", "by its name"])
+def test_map_helper(rootfs: Path, shell: str) -> None:
+    words = (shell, "-c", 'echo "0 0 1000" > /proc/$0/uid_map; echo "0 0 1000" > /proc/$0/gid_map', "{pid}")
     plan = hand.container(rootfs, "/bin/cat", "/proc/self/uid_map", flags=hand.SIX | hand.NEWUSER)
     plan = [step for step in plan if step[0] != s.MKNOD]
     plan[1:1] = [(s.MAP_HELPER, P, words), (s.ROOT_IDS, C)]
