@@ -238,6 +238,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.CHDIR: lambda path: f"cd {quote(path)}",
     steps.CLOSE_FDS: lambda first: f"close descriptors from {first} on",
     steps.WAIT_START: lambda path: f"wait until somebody reads {quote(path)}",
+    steps.HOME: lambda uid: f"export HOME=$(getent passwd {uid} | cut -d: -f6)",
     steps.EXEC: lambda program, argv, _env: f"exec {_words((program, *argv[1:]))}",
     steps.DUMPABLE: lambda value: f"prctl PR_SET_DUMPABLE {value}",
     steps.SECCOMP_AGENT: lambda flags, data, slot, *_state: (

@@ -173,6 +173,7 @@ def privileges(draft: Draft, subject: Subject, process: Process, place: Place, s
     Without no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before the identity; with it, as late as can be.
     """
     caps, user = Caps(draft, subject, process), process.user
+    home(draft, process)  # before the filter, which may forbid to open the file
     if not process.no_new_privileges:
         filter_calls(draft, subject, place, seccomp)
     draft.add(steps.CAPS_BOUND, caps.bounding, cause="/process/capabilities/bounding")
@@ -215,6 +216,12 @@ def filter_calls(draft: Draft, subject: Subject, place: Place, program: bytes) -
 
 def _asks_agent(seccomp: Seccomp) -> bool:
     return any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls)
+
+
+def home(draft: Draft, process: Process) -> None:
+    """Let a program that is given no HOME find its own: engines rely on the runtime for it."""
+    if not any(variable.startswith("HOME=") for variable in process.env):
+        draft.add(steps.HOME, process.user.uid, cause="/process/user")
 
 
 def execute(draft: Draft, process: Process) -> None:

@@ -80,6 +80,7 @@ EXEC = 109
 DUMPABLE = 110
 SECCOMP_AGENT = 111
 MEMORY_POLICY = 112
+HOME = 113
 APP = 120
 INIT = 121
 EXIT_FILE = 140
@@ -159,6 +160,7 @@ TABLE = {
     DUMPABLE: ("DUMPABLE", "i", 12),
     SECCOMP_AGENT: ("SECCOMP_AGENT", "ibisb", 12),
     MEMORY_POLICY: ("MEMORY_POLICY", "iib", 12),
+    HOME: ("HOME", "i", 12),
     APP: ("APP", "sii", 4),
     INIT: ("INIT", "i", 4),
     EXIT_FILE: ("EXIT_FILE", "s", 16),

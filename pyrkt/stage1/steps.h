@@ -126,6 +126,7 @@ STEP(110, DUMPABLE, "i", C | A, "PR_SET_DUMPABLE")
 STEP(111, SECCOMP_AGENT, "ibisb", C | A,
      "SECCOMP_FILTER_FLAG_*, struct sock_filter[], slot of the CONNECTed agent, state JSON up to the pid, after it: as "
      "SECCOMP, then send the JSON with the listener as SCM_RIGHTS")
+STEP(113, HOME, "i", C | A, "uid: put HOME into the environment of EXEC, as the root's /etc/passwd has it, else /")
 STEP(112, MEMORY_POLICY, "iib", C | A, "set_mempolicy(2): mode with flags, number of bits, node mask")
 
 /* a pod's PID 1 */

@@ -12,7 +12,7 @@ import pytest
 from tests.support import bundle, oci
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.bundle import Bundle
     from tests.support.oci import Runtime
@@ -215,7 +215,7 @@ def test_a_working_directory_behind_a_descriptor_is_refused(runtime: Runtime, bo
 
 def test_the_environment_is_the_configurations(runtime: Runtime, box: Bundle) -> None:
     answer = runtime.run(box.runs("env").path, env=os.environ | {"SECRET": "1", "PYTHONPATH": "/trap"})
-    assert sorted(answer.out.splitlines()) == ["PATH=/bin", "TERM=xterm"]
+    assert sorted(answer.out.splitlines()) == ["HOME=/root", "PATH=/bin", "TERM=xterm"]
 
 
 def test_the_callers_directory_and_variables_are_no_trap(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
@@ -299,3 +299,57 @@ def test_a_sealed_copy_is_all_the_container_can_see_of_us(runtime: Runtime, box:
     # CVE-2019-5736: a program that is its own runtime; what it finds is a copy, and sealed
     assert runtime.run(box.runs("/proc/self/exe", "true").path).code == 64
     assert binary.read_bytes() == before
+
+
+def passwd_lines(box: Bundle) -> None:
+    (box.rootfs / "etc/passwd").write_text("a:x:1:1::/one:\nb:x:1000:5:x,y:/home/b:/bin/sh\nc:x:1000:5::/later:\n")
+
+
+def passwd_without_newline(box: Bundle) -> None:
+    (box.rootfs / "etc/passwd").write_text("b:x:1000:5::/home/b")
+
+
+def passwd_missing(box: Bundle) -> None:
+    (box.rootfs / "etc/passwd").unlink()
+
+
+def passwd_fifo(box: Bundle) -> None:
+    (box.rootfs / "etc/passwd").unlink()
+    os.mkfifo(box.rootfs / "etc/passwd")
+
+
+def passwd_link_out(box: Bundle) -> None:
+    (box.rootfs / "etc/passwd").unlink()
+    (box.rootfs / "etc/passwd").symlink_to("../../../../../../../../etc/passwd")
+
+
+def passwd_huge(box: Bundle) -> None:
+    (box.rootfs / "etc/passwd").write_bytes(b"x" * (2 << 20) + b"\nb:x:1000:5::/home/b:\n")
+
+
+def passwd_odd(box: Bundle) -> None:
+    odd = ["b:x:1000", "b:x:-1000:5::/no:", "b:x:18446744073709552616:5::/wraps:", "b:x:1000:5::relative:"]
+    (box.rootfs / "etc/passwd").write_text("\n".join(odd) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "home"),
+    [
+        (passwd_lines, "/home/b"),
+        (passwd_without_newline, "/home/b"),
+        (passwd_missing, "/"),
+        (passwd_fifo, "/"),
+        (passwd_link_out, "/"),
+        (passwd_huge, "/"),
+        (passwd_odd, "/"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_home_is_what_the_image_says(
+    runtime: Runtime, box: Bundle, prepare: Callable[[Bundle], None], home: str
+) -> None:
+    prepare(box)
+    box.config["process"]["user"] = {"uid": 1000, "gid": 5}
+    assert f"HOME={home}" in runtime.run(box.runs("env").path).out.splitlines()
+    box.config["process"]["env"].append("HOME=/given")
+    assert "HOME=/given" in runtime.run(box.save().path).out.splitlines()
