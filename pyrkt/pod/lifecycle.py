@@ -6,15 +6,13 @@ import _signal  # type: ignore[import-not-found]  # the C half of signal; its en
 import os
 import time
 
-from pyrkt.base import fastjson
-from pyrkt.base.errors import Busy, InvalidSpec, NotFound, PyrktError, UsageError
-from pyrkt.base.reader import Reader
+from pyrkt.base.errors import Busy, NotFound, PyrktError, UsageError
 from pyrkt.base.record import Record
 from pyrkt.cgroup.host import read_text, unescape
 from pyrkt.cgroup.remove import remove as remove_cgroups
 from pyrkt.kernel import lock, mount, pidfd
 from pyrkt.pod import directory
-from pyrkt.pod.status import open_process
+from pyrkt.pod.status import cgroups, open_process
 from pyrkt.store.remove import remove_tree
 
 TYPE_CHECKING = False
@@ -152,20 +150,9 @@ def sweep(held: Held) -> None:
         pidfd.send_signal(process, _signal.SIGKILL)
         pidfd.wait(process, _AFTER_KILL_S)
         os.close(process)
-    cgroups, kill = _cgroups(pod)
-    remove_cgroups(cgroups, kill)
+    remove_cgroups(*cgroups(pod))
     _unmount_below(held.path)
     remove_tree(held.path)
-
-
-def _cgroups(pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    try:
-        document = Reader(fastjson.loads(pod.read("cgroups", "{}") or "{}", "cgroups"), "cgroups")
-        directories, kill = document["remove"].texts(), document["kill"].texts()
-    except InvalidSpec:
-        return (), ()
-    # Only what bears the pod's own mark: a damaged file must not remove the cgroups of others.
-    return tuple(d for d in directories if pod.uuid in d), tuple(f for f in kill if pod.uuid in f)
 
 
 def _unmount_below(path: str) -> None:

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 
 class AppStatus(Record):
-    """One app of a pod. ``exit_code`` is None while it runs, or if nobody saw its end."""
+    """One app of a pod. ``exit_code`` is None while it runs, or if nobody saw its end.
+
+    ``bundle`` is its bundle's absolute path; ``cgroups`` are its cgroups' directories, while it has them.
+    """
 
     name: str
+    bundle: str = ""
+    cgroups: tuple[str, ...] = ()
     image_id: str = ""
     image_name: str = ""
     state: str = "unknown"
@@ -109,6 +114,19 @@ def trees(pod: Pod) -> tuple[str, ...]:
     return tuple(pod.read("trees").split())
 
 
+def cgroups(pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the cgroups of the pod, deepest first, and the cgroup.kill files that end what is in them.
+
+    Only what bears the pod's own mark: a damaged file must not make anybody remove the cgroups of others.
+    """
+    try:
+        document = Reader(loads(pod.read("cgroups", "{}") or "{}", "cgroups"), "cgroups")
+        directories, kill = document["remove"].texts(), document["kill"].texts()
+    except InvalidSpec:
+        return (), ()
+    return tuple(d for d in directories if pod.uuid in d), tuple(f for f in kill if pod.uuid in f)
+
+
 def _seconds(text: str) -> float:
     text = text.strip()
     return int(text) / 1e9 if text.isascii() and text.isdigit() and len(text) < 20 else 0.0
@@ -128,8 +146,11 @@ def _app(pod: Pod, app: Reader, *, running: bool) -> AppStatus:
     exited = code.isascii() and code.isdigit() and len(code) < 4
     ran = pod.place in (directory.RUN, directory.EXITED_GARBAGE)
     volumes = {volume["name"].text(""): volume for volume in Reader(app.value, "")["volumes"].items()}
+    mark = f"/pyrkt-{pod.uuid}-{name}"
     return AppStatus(
         name=name,
+        bundle=f"{os.path.abspath(pod.path)}/apps/{name}",
+        cgroups=tuple(path for path in cgroups(pod)[0] if path.endswith(mark)) if running else (),
         image_id=app["image"]["id"].text(""),
         image_name=app["image"]["name"].text(""),
         state="exited" if exited or (ran and not running) else "running" if running else "created",
@@ -169,6 +190,8 @@ def _app_json(app: AppStatus) -> dict[str, Any]:
         "finished_at": int(app.finished),
         "image_id": app.image_id,
         "image_name": app.image_name,
+        "bundle": app.bundle,
+        "cgroups": list(app.cgroups),
         "mounts": list(app.mounts),
         "user_annotations": app.user_annotations,
         "user_labels": app.user_labels,

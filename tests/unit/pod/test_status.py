@@ -46,6 +46,22 @@ def test_a_running_pod(pods: Pods, pod: Held) -> None:
     assert found.apps[0].user_labels == {"k": "l"}
 
 
+def test_an_app_says_where_its_bundle_and_its_cgroups_are(pods: Pods, pod: Held) -> None:
+    mine, other = (f"/sys/fs/cgroup/memory/pyrkt-{pod.uuid}-{name}" for name in ("a", "b-a"))
+    Path(pod.path, "cgroups").write_text(f'{{"remove": ["{mine}", "{other}", "/sys/fs/cgroup"], "kill": []}}')
+    app = states.as_json(states.status(pods.find(pod.uuid)))["apps"][0]
+    assert app["bundle"] == f"{pod.path}/apps/a"
+    assert app["cgroups"] == [mine]
+
+
+def test_a_pod_that_does_not_run_has_no_cgroups(pods: Pods, pod: Held) -> None:
+    Path(pod.path, "cgroups").write_text(f'{{"remove": ["/x/pyrkt-{pod.uuid}-a"], "kill": []}}')
+    pods.move(pod, directory.EXITED_GARBAGE)
+    held = states.as_json(states.status(pods.find(pod.uuid)))
+    assert held["state"] == "exited deleting"
+    assert "cgroups" not in held["apps"][0]
+
+
 def test_an_app_that_ended_has_its_code(pods: Pods, pod: Held) -> None:
     Path(pod.path, "status/a").write_text("137\n")
     value = states.as_json(states.status(pods.find(pod.uuid)))
