@@ -192,6 +192,8 @@ def remember(intent: Intent) -> int:
         containers.save(container, intent.config)
         if intent.fifo:
             os.mkfifo(container.path("exec.fifo"), 0o600)
+            # The container, then another user perhaps, opens it for writing, by a descriptor; nobody else comes here.
+            os.chmod(container.path("exec.fifo"), 0o622)
     except BaseException:
         containers.forget(container.directory)
         os.close(descriptor)
