@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROWS = ("run", "cycle", "exec", "image", "prepared", "fetch", "memory", "slope")
-QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def call(*argv: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
     """Run a program to its end; SystemExit with its last words if it fails."""
-    done = subprocess.run([str(word) for word in argv], env=env, cwd=cwd, check=False, **QUIET)  # type: ignore[call-overload]
+    # To a file: a container that goes on inherits standard error, and would hold a pipe open.
+    with tempfile.TemporaryFile() as words_file:
+        quiet = QUIET | {"stderr": words_file}
+        done = subprocess.run([str(word) for word in argv], env=env, cwd=cwd, check=False, **quiet)  # type: ignore[call-overload]
+        words_file.seek(0)
+        words = words_file.read().decode(errors="replace").strip()[-400:]
     if done.returncode:
-        words = done.stderr.decode(errors="replace").strip()[-400:]
         raise SystemExit(f"bench: {' '.join(map(str, argv))}: exit {done.returncode}: {words}")
 
 

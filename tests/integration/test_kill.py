@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,11 @@ def killed(store: Path, after: float, *words: str) -> None:
     process.wait(20)
 
 
+def idle(store: Path) -> bool:
+    """Tell whether no process is at work on ``store``."""
+    return not processes(str(store))
+
+
 def succeeds(done: subprocess.CompletedProcess[str]) -> None:
     """Check that it did, or show what it said."""
     assert done.returncode == 0, done.stdout + done.stderr
@@ -87,7 +93,7 @@ def test_a_killed_fetch_leaves_a_store_that_verifies(tmp_path: Path, reference: 
         if number % 3 == 0 and store.exists():
             succeeds(pyrkt(store, "image", "gc", "--grace-period=0s"))
         killed(store, moments.uniform(0, full), "fetch", "--pull-policy=update", reference)
-        assert eventually(lambda store=store: not processes(str(store)), 10)
+        assert eventually(partial(idle, store), 10)
         succeeds(pyrkt(store, "image", "verify", "--all"))
         succeeds(pyrkt(store, "fetch", reference))
         succeeds(pyrkt(store, "image", "verify", "--all"))
@@ -104,7 +110,7 @@ def test_a_killed_run_leaves_nothing_after_gc(tmp_path: Path, reference: str) ->
     groups = set(cgroups("pyrkt"))
     for _ in range(MOMENTS):
         killed(store, moments.uniform(0, full * 1.2), *words)
-        assert eventually(lambda: not processes(str(store)), 10)
+        assert eventually(partial(idle, store), 10)
         succeeds(pyrkt(store, "list"))
         clean(store)
         assert set(cgroups("pyrkt")) <= groups
