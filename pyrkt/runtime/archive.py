@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Row = tuple[str, tuple[str, int, int, bool], bytes]
 
 _PACKAGES = ("base", "kernel", "spec", "plan", "cgroup", "stage1", "runtime")
-_FIRST = ("main", "run")
-_NOT_HERE = ("entry", "archive")
+_FIRST = ("pyrkt.runtime.main", "pyrkt.runtime.run")
+_NOT_HERE = ("pyrkt.runtime.entry", "pyrkt.runtime.archive")
 _NO_DOCSTRINGS = 2
 _LENGTH = 8
 """Bytes that say how long the index is."""
@@ -45,9 +45,11 @@ def renew(path: str, place: str, together: str) -> None:
 def _content(place: str, together: str) -> bytes:
     """Return the archive: length of the index, the index, then the code of each module."""
     recorder = _Recorder(place, _sources(place))
-    names = [name.removeprefix("pyrkt.runtime.") for name in recorder.sources if name.startswith("pyrkt.runtime.")]
-    with_run = recorder.loaded([f"pyrkt.runtime.{name}" for name in _FIRST])
-    everything = recorder.loaded([f"pyrkt.runtime.{name}" for name in names if name not in _NOT_HERE])
+    with_run = recorder.loaded(list(_FIRST))
+    # Some are loaded in the middle of a verb, when it turns out that they are needed; so all are here, apart from the
+    # documents that only the image half reads.
+    hot = [name for name in recorder.sources if not name.startswith("pyrkt.spec.") and name not in _NOT_HERE]
+    everything = recorder.loaded([*_FIRST, *hot])
     rows = []
     for name in everything:
         info = os.stat(place + recorder.sources[name])

@@ -30,7 +30,7 @@ TOGETHER = "+"
 
 
 class Archive:
-    """Finds and loads the modules in the archive; ``missed`` tells whether one was not there as it is now."""
+    """Finds and loads the modules in the archive; ``missed`` tells whether one of them has changed since."""
 
     def __init__(self, index: dict[str, Entry], descriptor: int, place: str) -> None:
         """Take the archive's index, its open file, and the directory in which the package lies."""
@@ -70,8 +70,10 @@ class Archive:
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         """Return how to load ``name``; None leaves it to the ordinary import."""
         entry = self.index.get(name)
-        if entry is None or not self.is_fresh(entry):
-            self.missed = self.missed or name.startswith("pyrkt.")
+        if entry is None:
+            return None
+        if not self.is_fresh(entry):
+            self.missed = True
             return None
         path = self.place + entry[0]
         is_package = path.endswith("/__init__.py")
