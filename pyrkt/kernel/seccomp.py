@@ -11,13 +11,15 @@ from struct import Struct
 
 from pyrkt.base import fastjson
 from pyrkt.base.errors import InvalidSpec, KernelError, PyrktError
+from pyrkt.kernel import bpf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
     from ctypes import CDLL
     from typing import Any
 
-    from pyrkt.spec.runtime import Seccomp, Syscall
+    from pyrkt.spec.runtime import Seccomp, Syscall, SyscallArg
 
 # include/seccomp.h of libseccomp; the values are those of the kernel's SECCOMP_RET_*.
 _ACTIONS = {
@@ -40,12 +42,30 @@ _OPERATORS = {
     "SCMP_CMP_GT": 6,
     "SCMP_CMP_MASKED_EQ": 7,
 }
+_MOST_BYTES = 4096 * 8  # BPF_MAXINSNS, include/uapi/linux/bpf_common.h
 _ATTR_OPTIMIZE, _BINARY_TREE = 8, 2
 # What the library may use is told to it: asking the kernel would make the filter depend on where it is compiled.
 _API_LEVEL = 5
+# Conditions that libseccomp joins rightly where each of several rules has one of them.
+_JOINED = ("SCMP_CMP_EQ", "SCMP_CMP_NE", "SCMP_CMP_MASKED_EQ")
+_X86 = 0x40000003
+# arch/x86/entry/syscalls/syscall_32.tbl: libseccomp names these by their place within socketcall(2) and ipc(2).
+_X86_DIRECT = {
+    name: number
+    for first, names in (
+        (
+            359,
+            "socket socketpair bind connect listen accept4 getsockopt setsockopt getsockname getpeername sendto "
+            "sendmsg recvfrom recvmsg shutdown",
+        ),
+        (393, "semget semctl shmget shmctl shmat shmdt msgget msgsnd msgrcv msgctl"),
+    )
+    for number, name in enumerate(names.split(" "), first)
+}
+_X32, _X86_64 = 0x4000003E, 0xC000003E  # x32 is told from x86_64 by its numbers, not by AUDIT_ARCH_*
 _UNKNOWN = -1
 _ARG_CMP = Struct("=IiQQ")
-_FORMAT = 1  # raise it when compile_filter() makes something else of the same profile
+_FORMAT = 2  # raise it when compile_filter() makes something else of the same profile
 
 _opened: list[CDLL] = []
 
@@ -80,7 +100,8 @@ def _library() -> CDLL:
         library.seccomp_init.restype, library.seccomp_init.argtypes = pointer, [u32]
         library.seccomp_release.restype, library.seccomp_release.argtypes = None, [pointer]
         library.seccomp_attr_set.argtypes = [pointer, ctypes.c_int, u32]
-        library.seccomp_arch_resolve_name.restype = u32
+        library.seccomp_arch_resolve_name.restype = library.seccomp_arch_native.restype = u32
+        library.seccomp_syscall_resolve_name_arch.argtypes = [u32, ctypes.c_char_p]
         library.seccomp_arch_exist.argtypes = library.seccomp_arch_add.argtypes = [pointer, u32]
         library.seccomp_rule_add_array.argtypes = [pointer, u32, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]
         library.seccomp_export_bpf.argtypes = [pointer, ctypes.c_int]
@@ -94,8 +115,8 @@ def compile_filter(seccomp: Seccomp) -> bytes:
     """Return the filter as struct sock_filter[], for seccomp(2).
 
     System calls that libseccomp does not know are left out, as runc leaves them out: profiles name calls of many
-    kernels and architectures.
-    Raises: InvalidSpec for an architecture or rule that libseccomp refuses; PyrktError where it is not installed.
+    kernels and architectures. Of several rules on one call the first that holds decides.
+    Raises: InvalidSpec for an architecture, rule or size that cannot be; PyrktError where it is not installed.
     """
     library = _library()
     default = action_value(seccomp.default_action, seccomp.default_errno_ret)
@@ -106,11 +127,15 @@ def compile_filter(seccomp: Seccomp) -> bytes:
         library.seccomp_attr_set(context, _ATTR_OPTIMIZE, _BINARY_TREE)
         for place, name in enumerate(seccomp.architectures):
             _add_architecture(library, context, name, place)
+        alone = _decided_alone(seccomp)
         for place, rule in enumerate(seccomp.syscalls):
-            _add_rule(library, context, default, (place, rule))
-        return _export(library, context)
+            _add_rule(library, context, default, (place, rule), alone)
+        program = _prefix(library, seccomp, alone, default) + _export(library, context)
     finally:
         library.seccomp_release(context)
+    if len(program) > _MOST_BYTES:
+        raise _refuse("syscalls", f"they make {len(program) // 8} instructions, the kernel takes {_MOST_BYTES // 8}")
+    return program
 
 
 def _refuse(where: str, problem: str) -> InvalidSpec:
@@ -127,35 +152,65 @@ def _add_architecture(library: CDLL, context: Any, name: str, place: int) -> Non
         raise _refuse(f"architectures[{place}]", f"libseccomp refuses {name}: {os.strerror(-result)}")
 
 
-def _add_rule(library: CDLL, context: Any, default: int, what: tuple[int, Syscall]) -> None:
+def _alternatives(rule: Syscall) -> list[tuple[SyscallArg, ...]]:
+    """Return the sets of conditions any of which suffices; () is "always".
+
+    Two conditions on one argument become two alternatives: profiles are written for runc, which reads them so.
+    """
+    if len({arg.index for arg in rule.args}) < len(rule.args):
+        return [(arg,) for arg in rule.args]
+    return [rule.args]
+
+
+def _decided_alone(seccomp: Seccomp) -> dict[str, list[bpf.Rule]]:
+    """Return the calls whose rules libseccomp cannot be trusted to join, each with its rules in order."""
+    found: dict[str, list[bpf.Rule]] = {}
+    for rule in seccomp.syscalls:
+        action = action_value(rule.action, rule.errno_ret)
+        for name in rule.names:
+            found.setdefault(name, []).extend((action, args) for args in _alternatives(rule))
+    return {name: rules for name, rules in found.items() if len(rules) > 1 and not _can_be_joined(rules)}
+
+
+def _can_be_joined(rules: list[bpf.Rule]) -> bool:
+    one_action = len({action for action, _ in rules}) == 1
+    return one_action and all(not args or (len(args) == 1 and args[0].op in _JOINED) for _, args in rules)
+
+
+def _prefix(library: CDLL, seccomp: Seccomp, alone: dict[str, list[bpf.Rule]], default: int) -> bytes:
+    """Return the program for the calls in ``alone``, on every architecture of the profile.
+
+    A call made by socketcall(2) or ipc(2) is left to the rules for those: its arguments are behind a pointer, which a
+    filter cannot follow.
+    """
+    names = [name.removeprefix("SCMP_ARCH_").lower().encode() for name in seccomp.architectures]
+    tokens = {library.seccomp_arch_native(): None} | {library.seccomp_arch_resolve_name(name): None for name in names}
+    calls: dict[tuple[int, int], list[bpf.Rule]] = {}
+    for name, rules in alone.items():
+        for token in tokens:
+            number = library.seccomp_syscall_resolve_name_arch(token, name.encode())
+            if number < 0 and token == _X86:
+                number = _X86_DIRECT.get(name, number)
+            if number >= 0:
+                calls[_X86_64 if token == _X32 else token, number] = rules
+    return bpf.prefix(calls, default)
+
+
+def _add_rule(library: CDLL, context: Any, default: int, what: tuple[int, Syscall], alone: Container[str]) -> None:
     place, rule = what
     action = action_value(rule.action, rule.errno_ret)
     if action == default:
         return  # says nothing new, and libseccomp refuses it
-    conditions = _conditions(rule)
     for name in rule.names:
         number = library.seccomp_syscall_resolve_name(name.encode())
-        if number == _UNKNOWN:
+        if number == _UNKNOWN or name in alone:
             continue
-        for count, array in conditions:
-            result = library.seccomp_rule_add_array(context, action, number, count, array)
+        for args in _alternatives(rule):
+            # struct scmp_arg_cmp: argument, operator, first and second number; for MASKED_EQ the mask comes first.
+            packed = [_ARG_CMP.pack(arg.index, _OPERATORS[arg.op], arg.value, arg.value_two) for arg in args]
+            result = library.seccomp_rule_add_array(context, action, number, len(packed), b"".join(packed) or None)
             if result < 0 and result != -EEXIST:
                 raise _refuse(f"syscalls[{place}]", f"libseccomp refuses the rule for {name}: {os.strerror(-result)}")
-
-
-def _conditions(rule: Syscall) -> list[tuple[int, bytes | None]]:
-    """Return the rule's conditions as arrays for the library; each array holds if all of it holds.
-
-    Two conditions on one argument become two rules, either of which suffices: libseccomp cannot join them, and
-    profiles are written for runc, which reads them so.
-    """
-    if not rule.args:
-        return [(0, None)]
-    # struct scmp_arg_cmp: argument, operator, first and second number; for MASKED_EQ the mask comes first.
-    packed = [_ARG_CMP.pack(arg.index, _OPERATORS[arg.op], arg.value, arg.value_two) for arg in rule.args]
-    if len({arg.index for arg in rule.args}) < len(rule.args):
-        return [(1, value) for value in packed]
-    return [(len(packed), b"".join(packed))]
 
 
 def _export(library: CDLL, context: Any) -> bytes:

@@ -117,17 +117,14 @@ def conditions(draw: st.DrawFn) -> SyscallArg:
 
 @st.composite
 def profiles(draw: st.DrawFn) -> Seccomp:
-    """Draw a profile in which each call has one action, by any of several conditions."""
+    """Draw a profile: on each call none, one or several rules, with conditions that overlap and actions that differ."""
     default = draw(st.sampled_from(["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_LOG"]))
     rules = []
-    for name in draw(st.lists(st.sampled_from(sorted(NUMBERS)), unique=True, max_size=5)):
+    for name in draw(st.lists(st.sampled_from(sorted(NUMBERS)), max_size=8)):
         action = draw(st.sampled_from(["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"]))
         errno = draw(st.none() | st.integers(0, 4095)) if action in {"SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"} else None
-        several = st.lists(st.lists(conditions(), min_size=1, max_size=3), min_size=1, max_size=3)
-        rules += [
-            Syscall(names=(name, "no_such_call"), action=action, errno_ret=errno, args=tuple(args))
-            for args in draw(st.just([[]]) | several)
-        ]
+        args = draw(st.lists(conditions(), max_size=3))
+        rules.append(Syscall(names=(name, "no_such_call"), action=action, errno_ret=errno, args=tuple(args)))
     return Seccomp(default_action=default, syscalls=tuple(rules))
 
 
@@ -149,6 +146,63 @@ def test_every_action(action: str) -> None:
     program = seccomp.compile_filter(Seccomp(default_action=default, default_errno_ret=None, syscalls=(rule,)))
     assert run(program, NUMBERS["read"], (0,) * 6, AUDIT_ARCH) == value_of(action, None)
     assert run(program, NUMBERS["write"], (0,) * 6, AUDIT_ARCH) == value_of(default, None)
+
+
+def lines(*rules: list[tuple[int, str, int]]) -> Seccomp:
+    """Return a profile that refuses clone(2) by each of ``rules``."""
+    return Seccomp(
+        default_action="SCMP_ACT_ALLOW",
+        syscalls=tuple(
+            Syscall(
+                names=("clone",),
+                action="SCMP_ACT_ERRNO",
+                args=tuple(SyscallArg(index=i, op=f"SCMP_CMP_{op}", value=value) for i, op, value in rule),
+            )
+            for rule in rules
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "args"),
+    [
+        pytest.param(lines([(0, "NE", 1)], [(0, "LT", 2**32)]), (1, 0), id="one-got-lost"),
+        pytest.param(lines([(0, "LT", 2**32 + 1)], [(0, "LE", 2**31)]), (2**32 - 1, 0), id="ranges-that-overlap"),
+        pytest.param(lines([(0, "NE", 9), (1, "EQ", 2)], [(0, "NE", 9), (1, "NE", 9)]), (1, 2), id="never-ended"),
+    ],
+)
+def test_what_libseccomp_could_not_join(profile: Seccomp, args: tuple[int, int]) -> None:
+    assert AUDIT_ARCH is not None
+    program = seccomp.compile_filter(profile)
+    assert run(program, NUMBERS["clone"], (*args, 0, 0, 0, 0), AUDIT_ARCH) == ERRNO | 1
+    assert run(program, NUMBERS["read"], (*args, 0, 0, 0, 0), AUDIT_ARCH) == ALLOW
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its numbers")
+def test_rules_on_arguments_hold_on_every_listed_architecture() -> None:
+    profile = lines([(0, "LT", 3)], [(0, "GT", 7)]).replace(
+        architectures=("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32")
+    )
+    program = seccomp.compile_filter(profile)
+    for number, arch in ((56, 0xC000003E), (120, 0x40000003), (56 | 1 << 30, 0xC000003E)):
+        results = [run(program, number, (value, 0, 0, 0, 0, 0), arch) for value in (2, 5, 8)]
+        assert results == [ERRNO | 1, ALLOW, ERRNO | 1]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its numbers")
+def test_sockets_of_32_bit_programs_are_judged_too() -> None:
+    rules = lines([(0, "LT", 3)], [(0, "GT", 7)])
+    renamed = tuple(rule.replace(names=("socket",)) for rule in rules.syscalls)
+    program = seccomp.compile_filter(rules.replace(syscalls=renamed, architectures=("SCMP_ARCH_X86",)))
+    assert [run(program, 359, (n, 0, 0, 0, 0, 0), 0x40000003) for n in (2, 5)] == [ERRNO | 1, ALLOW]
+
+
+def test_a_filter_that_the_kernel_would_refuse_is_refused_by_name() -> None:
+    profile = lines(*([(0, "LT", n), (1, "GT", n)] for n in range(500)))
+    with pytest.raises(
+        InvalidSpec, match=r"linux\.seccomp\.syscalls: they make \d+ instructions, the kernel takes 4096"
+    ):
+        seccomp.compile_filter(profile)
 
 
 def test_the_default_action_takes_its_errno() -> None:
