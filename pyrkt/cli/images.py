@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pyrkt.base import fastjson
-from pyrkt.base.errors import CannotCreate, ImageRefused, PyrktError, UsageError
+from pyrkt.base.errors import CannotCreate, ImageRefused, NotFound, NotTrusted, PyrktError, UsageError
 from pyrkt.base.log import note
 from pyrkt.base.units import human_bytes
 from pyrkt.cli import show
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrkt.cli.settings import Settings
+    from pyrkt.pod.ask import Pull
 
 
 def _moment(seconds: float, *, full: bool) -> str:
@@ -219,7 +220,10 @@ def verify(settings: Settings, images: tuple[str, ...], everything: bool) -> Non
 def unpack(
     settings: Settings, reference: str, target: str, signature: str, keys: tuple[str, ...], authfile: str, quiet: bool
 ) -> None:
-    """Make the bundle DEST (rootfs, config.json, runtime.json) of any image, proven as by fetch; no store is needed."""
+    """Make the bundle DEST (rootfs, config.json, runtime.json) of any image: a stored one, or one proven as by fetch.
+
+    No store is needed, and nothing is added to one.
+    """
     from pyrkt.cli.progress import progress
     from pyrkt.pod.ask import Pull
     from pyrkt.pod.export import new_directory
@@ -230,10 +234,29 @@ def unpack(
     pull = Pull(policy="update", decryption_keys=keys, authfile=authfile, insecure=settings.insecure)
     # Beside its destination, so that there is as much room and the layers need not cross file systems.
     with tempfile.TemporaryDirectory(prefix=".pyrkt-unpack-", dir=place.absolute().parent) as scratch:
-        source = Source(f"{scratch}/store", settings.dirs, pull, progress(quiet=quiet))
         try:
+            if (stored := _stored(settings, reference, pull)) is not None:
+                write_bundle(*stored, place)
+                return
+            source = Source(f"{scratch}/store", settings.dirs, pull, progress(quiet=quiet))
             write_bundle(source.store, source.fetch(reference, signature), place)
         except BaseException:
             if not any(place.iterdir()):
                 place.rmdir()
             raise
+
+
+def _stored(settings: Settings, reference: str, pull: Pull) -> tuple[Store, ImageRecord] | None:
+    """Return the store and the image in it that ``run`` would take, if there are; never by the network."""
+    from pyrkt.cli.progress import progress
+    from pyrkt.image.reference import FileRef, LayoutRef, parse
+    from pyrkt.pod.images import Source
+
+    # What lies on this host is asked itself: it may be younger than what the store has of it.
+    if isinstance(parse(reference), LayoutRef | FileRef) or not (Path(settings.data) / "images").is_dir():
+        return None
+    source = Source(settings.data, settings.dirs, pull.replace(policy="never"), progress(quiet=True))
+    try:
+        return source.store, source.fetch(reference)
+    except (NotFound, NotTrusted):
+        return None

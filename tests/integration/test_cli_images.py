@@ -136,6 +136,11 @@ def test_an_unpacked_image_is_a_bundle_for_every_runtime(
         tool.clean()
 
 
+def test_unpack_takes_what_is_stored_without_the_network(stored: Pyrkt, tmp_path: Path) -> None:
+    stored.ok("image", "unpack", "example.com/box", str(tmp_path / "bundle"))
+    assert (tmp_path / "bundle/rootfs/bin/busybox").exists()
+
+
 def test_unpack_of_what_is_refused_leaves_nothing(stored: Pyrkt, tmp_path: Path) -> None:
     strict = Pyrkt(tmp_path, insecure="")
     answer = strict.call("image", "unpack", str(stored.base / "box.aci"), str(tmp_path / "bundle"))
