@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pyrkt.base.errors import ImageRefused, InvalidSpec, NotTrusted
 from pyrkt.image import lookaside
 from pyrkt.image.layout import Layout
-from pyrkt.image.part import Part, Proof, promote
+from pyrkt.image.part import Part, Proof, forget, promote
 from pyrkt.image.registry import Registry, Served
 from pyrkt.image.unpack.layers import Counted, LayerResult, Staged, assemble, stored, unpack_layer
 from pyrkt.image.workers import Job, Report, run_all
@@ -301,9 +301,11 @@ def _layers(
         for note in dict.fromkeys(note for each in staged.values() for note in each.result.notes):
             request.progress.say(f"note: {note}")
         trees = assemble(store, [tree or staged[number] for number, tree in enumerate(known)], diff_ids)
-    except BaseException:
+    except BaseException as error:
         for stage in stages.values():
             store.trees.discard(stage)
+        if isinstance(error, ImageRefused | InvalidSpec):
+            forget(store, (layer.digest for layer in image.manifest.layers))
         raise
     proofs = {
         image.manifest.layers[number].digest: Proof(*value["proof"])

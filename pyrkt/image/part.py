@@ -11,13 +11,13 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyrkt.base import atomic
-from pyrkt.base.errors import ImageRefused, Unavailable
+from pyrkt.base.errors import Busy, ImageRefused, Unavailable
 from pyrkt.kernel import lock
 from pyrkt.spec.digest import Digest, of_hasher
 from pyrkt.store.blobs import BlobWriter, disk_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from pyrkt.store import Store
@@ -104,6 +104,23 @@ def promote(store: Store, digest: Digest, proof: Proof) -> None:
         raise disk_error(error, f"storing {digest}") from error
     finally:
         os.close(held)
+
+
+def forget(store: Store, digests: Iterable[Digest]) -> None:
+    """Remove the parts of an image that was refused, whole ones too: nobody will come for the rest.
+
+    One that another process is at stays, since its image may be a good one.
+    """
+    for digest in digests:
+        part = store.blobs.partial(digest)
+        try:
+            held = lock.acquire(str(store.lock_path(f"blob-{part.name}")), exclusive=True, wait=False)
+        except Busy:
+            continue
+        try:
+            part.unlink(missing_ok=True)
+        finally:
+            os.close(held)
 
 
 def adopt(store: Store, path: Path) -> Digest:
