@@ -1,6 +1,7 @@
 """A container as the runtime remembers it: a directory below the state root, written before anything else is done.
 
     ROOT/ID/state.json   what there is to undo and to show; written first, removed last
+    ROOT/ID/quick        the same for the launcher, which starts, kills and deletes without an interpreter (quick.c)
     ROOT/ID/config.json  the bundle's configuration as it was at create: later edits have no effect (runtime-spec)
     ROOT/ID/pid          "PID START-TIME" of the first process, written by stage1
     ROOT/ID/exec.fifo    there as long as the container waits to be started
@@ -17,10 +18,10 @@ from errno import EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY
 from stat import S_IMODE, S_ISREG
 
 from pyrkt.base import fastjson
-from pyrkt.base.errors import CannotCreate, InvalidSpec, NoPermission, NotFound, UsageError
+from pyrkt.base.errors import Busy, CannotCreate, InvalidSpec, NoPermission, NotFound, UsageError
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
-from pyrkt.kernel import process
+from pyrkt.kernel import lock, process
 from pyrkt.spec.layout import CgroupLayout
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
-_FILES = ("exec.fifo", "pid", "config.json", "state.json")
+_FILES = ("exec.fifo", "pid", "config.json", "quick", "state.json")
 """What may lie in a container's directory, in the order of removal."""
 _MAX_STATE = 1 << 20
 
@@ -100,25 +101,35 @@ def make_root(root: str) -> None:
         )
 
 
-def claim(root: str, name: str) -> str:
-    """Make the directory of a new container and return it; of two who try, one gets it."""
+def claim(root: str, name: str) -> int:
+    """Make the directory of a new container and return the descriptor that locks it; of two who try, one gets it.
+
+    A directory without state.json, which a killed create left before it had done anything, is taken over.
+    """
     make_root(root)
     directory = f"{root}/{check_id(name)}"
-    try:
-        os.mkdir(directory, 0o700)
-    except OSError as error:
-        if error.errno != EEXIST:
-            raise
-        if not _is_left_over(directory):
-            raise CannotCreate("container with given ID already exists", hint=f"delete {name!r} first") from None
-    return directory
+    while True:
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass
+        try:
+            descriptor = lock.acquire(directory, exclusive=True, wait=False, directory=True)
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        except (Busy, NotADirectoryError):
+            raise _taken(name) from None
+        # Between the two calls another may have made its container here, or taken the directory away.
+        if os.path.lexists(f"{directory}/state.json"):
+            os.close(descriptor)
+            raise _taken(name)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
 
 
-def _is_left_over(directory: str) -> bool:
-    """Tell whether a killed create left this directory before it had done anything, and nobody works in it."""
-    from pyrkt.kernel import lock  # noqa: PLC0415 - fcntl, for the rare case
-
-    return not os.path.lexists(f"{directory}/state.json") and not lock.is_held(directory)
+def _taken(name: str) -> CannotCreate:
+    return CannotCreate("container with given ID already exists", hint=f"delete {name!r} first")
 
 
 def names(root: str) -> list[str]:
@@ -140,6 +151,8 @@ def save(container: Container, config: bytes) -> None:
     done yet, for the caller goes on only after this returned.
     """
     _write_new(container.path("config.json"), config)
+    if facts := _facts(container):
+        _write_new(container.path("quick"), facts)
     layout = container.cgroup
     document = {
         "format": FORMAT,
@@ -154,6 +167,19 @@ def save(container: Container, config: bytes) -> None:
         "hooks": container.hooks,
     }
     _write_new(container.path("state.json"), fastjson.dumps(document).encode())
+
+
+def _facts(container: Container) -> bytes:
+    """Return what the launcher needs to know, in lines; nothing if a name in it would spoil the lines."""
+    lines = ["pyrkt 1"]
+    if "poststart" not in container.hooks:
+        lines.append("start")
+    if "poststop" not in container.hooks:
+        lines.append("delete")
+    lines += [f"cgroup {directory}" for directory in container.cgroups]
+    if any("\n" in line for line in lines):
+        return b""
+    return "\n".join([*lines, "end", ""]).encode("utf-8", "surrogateescape")
 
 
 def _write_new(path: str, data: bytes) -> None:
@@ -291,8 +317,6 @@ def status(container: Container) -> Status:
 def _without_process(container: Container) -> str:
     if recorded_pid(container.directory)[0]:
         return STOPPED
-    from pyrkt.kernel import lock  # noqa: PLC0415 - fcntl, for the rare case
-
     return CREATING if lock.is_held(container.directory) else STOPPED
 
 

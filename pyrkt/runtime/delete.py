@@ -46,10 +46,11 @@ def _delete(settings: Settings, name: str, *, force: bool) -> None:
     try:
         container = containers.load(settings.root, name)
     except (NotFound, InvalidSpec):
-        # No state, or half of one: whoever wrote it was killed before anything was made.
+        # No state, or half of one: whoever wrote it was killed before anything was made, or after all was removed.
+        if force or not os.path.exists(f"{settings.root}/{name}/state.json"):
+            containers.forget(f"{settings.root}/{name}")
         if not force:
             raise
-        containers.forget(f"{settings.root}/{name}")
         return
     current = containers.status(container)
     if not force and current.name not in (STOPPED, CREATED):

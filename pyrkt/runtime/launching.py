@@ -14,7 +14,6 @@ from pyrkt.base.record import Record
 from pyrkt.cgroup import host as cgroup_host
 from pyrkt.cgroup import plan as cgroup_plan
 from pyrkt.kernel import host as kernel_host
-from pyrkt.kernel import lock
 from pyrkt.plan import compile as compiler
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import Plan, encode
@@ -171,7 +170,7 @@ def compiled_filter(config: Config, settings: Settings) -> bytes:
 
 def _traces(directory: str) -> tuple[str, ...]:
     # state.json last: a kill in between must not forget what is left
-    return (f"{directory}/pid", f"{directory}/config.json", f"{directory}/state.json")
+    return tuple(f"{directory}/{name}" for name in ("pid", "config.json", "quick", "state.json"))
 
 
 def _hooks_left(config: Config, *, detached: bool, fifo: bool) -> tuple[str, ...]:
@@ -186,8 +185,7 @@ def remember(intent: Intent) -> int:
     """Make the container's directory and write its state; return the descriptor that locks it."""
     container = intent.container
     root = os.path.dirname(container.directory)
-    containers.claim(root, container.id)
-    descriptor = lock.acquire(container.directory, exclusive=True, directory=True)
+    descriptor = containers.claim(root, container.id)
     try:
         containers.save(container, intent.config)
         if intent.fifo:

@@ -5,7 +5,10 @@
  *
  *   package      DIR/lib/pythonX.Y/{site,dist}-packages/pyrkt, or below lib64
  *   interpreter  DIR/bin/pythonX.Y, DIR/bin/python3, /usr/bin/pythonX.Y, /usr/local/bin/pythonX.Y
+ *
+ * What needs no decision, and so no interpreter, is done here (quick.c).
  */
+#include "quick.h"
 #include "sys.h"
 #include "text.h"
 
@@ -179,6 +182,8 @@ int main(int argc, char **argv, char **envp)
 	const char *name = argc > 0 ? text_base(argv[0]) : "";
 	/* under any other name, "runc" for instance, it is what engines call */
 	const struct program *program = &programs[strcmp(name, "pyrkt") != 0];
+	if (program->cached && quick(argc, argv) == 0)
+		return 0;
 	find_directory(argc > 0 ? argv[0] : "");
 	if (!find_package("/lib", program->below) && !find_package("/lib64", program->below))
 		return fail("the Python package is not beside this program");

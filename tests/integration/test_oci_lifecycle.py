@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    found = oci.ours(tmp_path)
+@pytest.fixture(params=[oci.LAUNCHER, oci.INTERPRETED], ids=["launcher", "interpreted"])
+def runtime(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    found = oci.ours(tmp_path, request.param)
     with oci.nothing_left("pyrkt-test"):
         yield found
         found.clean()

@@ -94,7 +94,7 @@ def test_an_ordinary_user_runs_what_spec_writes_for_it(open_directory: Path) -> 
 
     def as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*oci.OURS, *root, *words],
+            [*oci.INTERPRETED, *root, *words],
             capture_output=True,
             text=True,
             check=False,

@@ -19,7 +19,9 @@ from typing import Any
 import pyrkt
 
 ENTRY = Path(pyrkt.__file__).resolve().parent / "runtime/entry.py"
-OURS = (sys.executable, "-I", "-S", str(ENTRY))
+INTERPRETED = (sys.executable, "-I", "-S", str(ENTRY))
+"""Without the launcher, which does some verbs itself."""
+LAUNCHER = (str(Path(sys.prefix) / "bin/pyrkt-oci"),)
 SECONDS = 30
 
 
@@ -91,9 +93,9 @@ class Runtime:
             self.call("delete", "--force", name)
 
 
-def ours(directory: Path) -> Runtime:
+def ours(directory: Path, command: tuple[str, ...] = LAUNCHER) -> Runtime:
     """Return pyrkt-oci with its state below ``directory``."""
-    return Runtime("pyrkt-oci", OURS, directory / "pyrkt-state")
+    return Runtime("pyrkt-oci", command, directory / "pyrkt-state")
 
 
 def peer(name: str, directory: Path) -> Runtime:

@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 def made(root: Path, name: str = "c1") -> Container:
     container = sample(root, name)
-    containers.claim(str(root), name)
+    os.close(containers.claim(str(root), name))
     containers.save(container, b"{}")
     return container
 
@@ -57,8 +57,18 @@ def test_of_two_who_claim_one_gets_it(root: Path) -> None:
 
 
 def test_what_a_killed_create_left_before_it_acted_is_taken_over(root: Path) -> None:
-    containers.claim(str(root), "c1")
-    assert containers.claim(str(root), "c1") == f"{root}/c1"
+    descriptor = containers.claim(str(root), "c1")
+    with pytest.raises(CannotCreate, match="already exists"):
+        containers.claim(str(root), "c1")  # somebody works in it
+    os.close(descriptor)
+    os.close(containers.claim(str(root), "c1"))
+
+
+def test_a_file_in_the_place_of_a_container(root: Path) -> None:
+    root.mkdir(0o700)
+    (root / "c1").touch()
+    with pytest.raises(CannotCreate, match="already exists"):
+        containers.claim(str(root), "c1")
 
 
 @pytest.mark.parametrize("name", ["a", "A.b-c_d+e", "0", "x" * 255])
