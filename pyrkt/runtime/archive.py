@@ -38,6 +38,8 @@ def renew(path: str, place: str, together: str) -> None:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         if os.access(os.path.dirname(path), os.W_OK):
             write_file(path, _content(place, together), mode=0o644, durable=False)
+        # As a module, so that its own .pyc file is made, which the launcher prefers to the source.
+        __import__("pyrkt.runtime.entry")
     except (OSError, SyntaxError, ValueError, ImportError):
         return
 
