@@ -44,12 +44,27 @@ sources() {
 
 # need_venv [GROUP]: makes .venv and installs the wheel (stage1 is compiled on the way) and, asked, the group's tools.
 need_venv() {
-  local group=${1:-} stamp want python=/usr/bin/python3
+  local group=${1:-} stamp=$venv/.wheel want="" python=/usr/bin/python3 tools=""
+  [ -z "$group" ] || tools=$(sha256sum <"$root/pyproject.toml")
+  [ "$(cat "$venv/.group" 2>/dev/null)" != "$tools" ] || tools=""
+  if [ -x "$venv/bin/pip" ] && [ -z "$tools" ]; then
+    # In a tree set up by scripts/develop the package is a link to the sources: nothing to install.
+    [ -L "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pyrkt" ] && return 0
+    want=$(sources)
+    [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return 0
+  fi
+  if ! mkdir -p "$root/build" 2>/dev/null || [ ! -w "$root/build" ] || { [ -e "$venv" ] && [ ! -w "$venv" ]; }; then
+    say "$root is not yours to write to: run this as its owner, or in a copy of your own"
+    return 1
+  fi
   [ -x "$python" ] || python=python3
-  mkdir -p "$root/build"
-  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || return 1
+  if [ ! -x "$venv/bin/pip" ]; then
+    # A venv without pip is what is left where python3-venv is missing.
+    rm -rf "$venv"
+    logged "make $venv" "$python" -m venv "$venv" || { rm -rf "$venv"; return 1; }
+  fi
   local pip=("$venv/bin/pip" --quiet --disable-pip-version-check)
-  if [ -n "$group" ] && [ "$(cat "$venv/.group" 2>/dev/null)" != "$(sha256sum <"$root/pyproject.toml")" ]; then
+  if [ -n "$tools" ]; then
     say "installing the development tools"
     # PEP 735 groups are younger than Debian's pip.
     "$venv/bin/python" - "$root/pyproject.toml" "$group" >"$root/build/$group.txt" <<'PY' || return 1
@@ -57,16 +72,24 @@ import sys, tomllib
 with open(sys.argv[1], "rb") as file:
     print("\n".join(tomllib.load(file)["dependency-groups"][sys.argv[2]]))
 PY
-    "${pip[@]}" install wheel -r "$root/build/$group.txt" || return 1
-    sha256sum <"$root/pyproject.toml" >"$venv/.group"
+    logged "install the tools" "${pip[@]}" install wheel -r "$root/build/$group.txt" || return 1
+    printf '%s\n' "$tools" >"$venv/.group"
+    [ -L "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pyrkt" ] && return 0
   fi
-  # In a tree set up by scripts/develop the package is a link to the sources: nothing to install.
-  [ -L "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pyrkt" ] && return 0
-  want=$(sources)
-  stamp=$venv/.wheel
+  [ -n "$want" ] || want=$(sources)
   [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return 0
   say "building and installing the wheel"
-  "${pip[@]}" install wheel && "${pip[@]}" install --force-reinstall --no-deps "$root" && "${pip[@]}" install "$root" \
-    || return 1
+  logged "build the wheel" "${pip[@]}" install wheel &&
+    logged "build the wheel" "${pip[@]}" install --force-reinstall --no-deps "$root" &&
+    logged "install what the wheel needs" "${pip[@]}" install "$root" || return 1
   printf '%s\n' "$want" >"$stamp"
+}
+
+# logged WHAT COMMAND...: runs the command quietly; if it fails, says what could not be done and where the reason is.
+logged() {
+  local what=$1 log=$root/build/venv.log words; shift
+  "$@" >"$log" 2>&1 </dev/null && return 0
+  words=$(grep -i -m 1 -E 'error|not available|cannot|failed' "$log" | sed 's/^[[:space:]]*//')
+  say "could not $what: ${words:-it said nothing} (all of it: $log)"
+  return 1
 }
