@@ -145,3 +145,15 @@ def printable(text: str) -> str:
         return text
     # Latin-1's C1 controls and the separators U+2028/9 are unprintable too; letters of any script stay.
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def brief(text: str) -> str:
+    """Return ``text`` as one safe line of at most 2,000 characters, the middle left out of a longer one.
+
+    A manifest may hold a name of four megabytes; whoever reads what is wrong with it wants the beginning and the end.
+    """
+    line = printable(text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 500]}[...]{line[-480:]}"
+
+
+_LONGEST = 2000

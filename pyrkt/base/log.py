@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyrkt.base.errors import PyrktError, printable
+from pyrkt.base.errors import PyrktError, brief
 
 _debug = False
 
@@ -30,23 +30,23 @@ def _line(text: str) -> None:
 def debug(message: str) -> None:
     """Say what is about to be done, if the user asked to see it."""
     if _debug:
-        _line(f"debug: {printable(message)}")
+        _line(f"debug: {brief(message)}")
 
 
 def warn(message: str) -> None:
     """Say what the user should know although the work goes on."""
-    _line(f"pyrkt: warning: {printable(message)}")
+    _line(f"pyrkt: warning: {brief(message)}")
 
 
 def note(message: str) -> None:
     """Say how the work goes on."""
-    _line(f"pyrkt: {printable(message)}")
+    _line(f"pyrkt: {brief(message)}")
 
 
 def fail(error: PyrktError, program: str = "pyrkt") -> None:
     """Say why the work ended: one line, then what to do."""
-    _line(f"{program}: {printable(error.message)}")
+    _line(f"{program}: {brief(error.message)}")
     if error.hint:
-        _line(f"  hint: {printable(error.hint)}")
+        _line(f"  hint: {brief(error.hint)}")
     for remark in getattr(error, "__notes__", ()):
-        _line(f"  note: {printable(remark)}")
+        _line(f"  note: {brief(remark)}")

@@ -10,7 +10,7 @@ import os
 import time
 
 from pyrkt.base import fastjson
-from pyrkt.base.errors import PyrktError, printable
+from pyrkt.base.errors import PyrktError, brief
 from pyrkt.base.record import Record
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ class Log(Record):
         message = prefix + error.message
         self._write("error", message, error.hint)
         if self.path:
-            _to(2, printable(message) + "\n")
+            _to(2, brief(message) + "\n")
 
     def warning(self, message: str) -> None:
         """Log what the caller should know although the work goes on."""
@@ -40,7 +40,7 @@ class Log(Record):
             self._write("debug", message)
 
     def _write(self, level: str, message: str, hint: str = "") -> None:
-        line = _line(self.form, level, printable(message), printable(hint))
+        line = _line(self.form, level, brief(message), brief(hint))
         if not self.path:
             _to(2, line)
             return

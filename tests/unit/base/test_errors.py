@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyrkt.base import errors
-from pyrkt.base.errors import InvalidSpec, KernelError, PyrktError, printable
+from pyrkt.base.errors import InvalidSpec, KernelError, PyrktError, brief, printable
 
 CODES = {
     "PyrktError": 1,
@@ -97,3 +97,12 @@ def test_errors_cross_process_borders_whole(error: PyrktError) -> None:
 )
 def test_printable_is_one_safe_line(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_brief_keeps_beginning_and_end_of_an_endless_line() -> None:
+    assert brief("short\n") == "short\\n"
+    line = brief("a" + "\x1b" * (1 << 20) + "z")
+    assert len(line) < 2000
+    assert line.startswith("a\\x1b")
+    assert line.endswith("\\x1bz")
+    assert "[...]" in line
