@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urljoin
@@ -139,8 +140,9 @@ def parse(text: str, base: str) -> list[Meta]:
         kind = attributes.get("name", "").lower()
         words = attributes.get("content", "").split()
         if kind in {"ac-discovery", "ac-discovery-pubkeys"} and len(words) == 2:
-            target = words[1] if "://" in words[1].partition("{")[0] else urljoin(base, words[1])
-            found.append(Meta(kind, words[0], target))
+            with suppress(ValueError):  # urljoin's, of brackets that do not match: then there is no such place
+                target = words[1] if "://" in words[1].partition("{")[0] else urljoin(base, words[1])
+                found.append(Meta(kind, words[0], target))
         if len(found) == _TAGS:
             break
     return found

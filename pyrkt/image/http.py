@@ -227,7 +227,7 @@ class Client:
         """Make ``request``, follow its redirects, try again what may pass, and return the answer whatever its status.
 
         Raises: Unavailable (Interrupted where the connection broke) with host and reason; NotTrusted for plain http
-        that was not allowed; InvalidSpec for a URL, here or in a redirect, that may not be fetched.
+        that was not allowed; InvalidSpec for a URL that may not be fetched, Unavailable for one in a redirect.
         """
         url, authorization = request.url, request.authorization
         for _hop in range(MAX_REDIRECTS + 1):
@@ -254,8 +254,14 @@ class Client:
                     tries.failed(error)
 
     def _redirected(self, url: str, location: str) -> str:
-        target = urljoin(url, location).partition("#")[0]
-        source, aim = origin_of(url), origin_of(target)
+        source = origin_of(url)
+        try:
+            target = urljoin(url, location).partition("#")[0]
+            aim = origin_of(target)
+        except InvalidSpec as error:
+            raise Unavailable(f"{source}: redirects to what is no place to go: {error.problem}") from None
+        except ValueError as error:  # urljoin's own, of brackets that do not match
+            raise Unavailable(f"{source}: redirects to {printable(location[:200])!r}: {error}") from None
         if source.scheme == "https" and aim.scheme == "http":
             raise NotTrusted(f"{source}: redirects from https to http ({aim}), which is not followed")
         if aim.host != source.host and aim.host.startswith(_LINK_LOCAL):

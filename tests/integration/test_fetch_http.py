@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrkt.base.errors import ImageRefused, InvalidSpec, NotTrusted, PyrktError, Unavailable
+from pyrkt.base.errors import ImageRefused, NotTrusted, PyrktError, Unavailable
 from pyrkt.image.http import Client, NotTLS, Request, resumable
 from pyrkt.image.wire import Interrupted, Limits
 from tests.support.tls import Authority
@@ -128,11 +128,12 @@ def test_authorization_once_dropped_does_not_come_back(web: Web, other: Web, cli
     ("target", "error", "problem"),
     [
         pytest.param("/a", Unavailable, "redirects more than 5 times", id="loop"),
-        pytest.param("file:///etc/passwd", InvalidSpec, "may be fetched", id="file"),
+        pytest.param("file:///etc/passwd", Unavailable, "may be fetched", id="file"),
         pytest.param("http://169.254.169.254/secrets", NotTrusted, "link-local", id="metadata"),
-        pytest.param("http://u:p@127.0.0.1/", InvalidSpec, "may be fetched", id="password"),
-        pytest.param("http://127.0.0.1:99999/", InvalidSpec, "not a URL", id="port"),
-        pytest.param("http://127.0.0.1/a b", InvalidSpec, "percent-encode", id="space"),
+        pytest.param("http://u:p@127.0.0.1/", Unavailable, "may be fetched", id="password"),
+        pytest.param("http://127.0.0.1:99999/", Unavailable, "not a URL", id="port"),
+        pytest.param("http://[::1/", Unavailable, "Invalid IPv6 URL", id="brackets"),
+        pytest.param("http://127.0.0.1/a b", Unavailable, "percent-encode", id="space"),
     ],
 )
 def test_redirects_that_are_not_followed(

@@ -38,6 +38,7 @@ KIND = "ac-discovery"
         pytest.param(f'<meta name="ac-discovery" content="a b {T}">', [], id="three-words"),
         pytest.param(f'<meta name="description" content="example.com {T}">', [], id="other-name"),
         pytest.param('<meta name="ac-discovery" content="example.com', [], id="cut"),
+        pytest.param('<meta name="ac-discovery" content="example.com //[::1/x">', [], id="brackets"),
         pytest.param(
             f'<meta name="ac-discovery" content="a.test {T}"><meta name="ac-discovery" content="b.test {T}">',
             [Meta(KIND, "a.test", T), Meta(KIND, "b.test", T)],
