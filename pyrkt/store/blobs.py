@@ -225,7 +225,9 @@ class BlobWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._file >= 0 and self._path.name and not self._resume:
+            # What nothing came of is no beginning; but a blob may be empty.
+            begun = self.written or self._size == 0
+            if self._file >= 0 and self._path.name and not (self._resume and begun):
                 self._path.unlink(missing_ok=True)
         finally:
             self._close()

@@ -164,6 +164,11 @@ class TestBlobs:
             fill(store, DATA[5:], len(DATA), resume=True)
         assert not store.blobs.partial(SHA256).exists()
 
+    def test_what_never_began_leaves_nothing(self, store: Store) -> None:
+        with pytest.raises(ImageRefused, match="0 bytes instead"):
+            fill(store, b"", len(DATA), resume=True)
+        assert not store.blobs.partial(SHA256).exists()
+
     def test_a_server_may_begin_again(self, store: Store) -> None:
         store.blobs.partial(SHA256).write_bytes(b"wrong")
         with store.blobs.writer(SHA256, len(DATA), resume=True) as writer:
