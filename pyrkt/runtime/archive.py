@@ -89,6 +89,27 @@ def _sources(place: str) -> dict[str, str]:
     return found
 
 
+def _compiled(source: bytes, path: str) -> CodeType:
+    """Compile without what costs at every start and serves nobody there: docstrings, annotations of functions.
+
+    "from __future__ import annotations" becomes a flag of the compiler; as a statement it would load a file.
+    """
+    import __future__  # noqa: PLC0415 - the real one
+
+    import ast  # noqa: PLC0415 - takes 10 ms, once after each installation
+
+    tree = ast.parse(source, path)
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    flags = __future__.annotations.compiler_flag
+    code: CodeType = compile(tree, path, "exec", flags=flags, dont_inherit=True, optimize=_NO_DOCSTRINGS)
+    return code
+
+
 class _Recorder:
     """Imports modules beside those in use, compiles them on the way, and notes in which order they were complete.
 
@@ -134,6 +155,6 @@ class _Recorder:
         if name not in self.codes:
             path = self.place + self.sources[name]
             with open(path, "rb") as file:
-                self.codes[name] = compile(file.read(), path, "exec", dont_inherit=True, optimize=_NO_DOCSTRINGS)
+                self.codes[name] = _compiled(file.read(), path)
         exec(self.codes[name], module.__dict__)  # noqa: S102 - this is an import
         self._complete.append(name)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     # path below the package's place, mtime in ns, size, whether every run needs it, offset and length of the code
     Entry = tuple[str, int, int, bool, int, int]
 
-Module = type(sys)
+Module: type[ModuleType] = type(sys)
 TOGETHER = "+"
 """The entry of the archive that holds the code of what every run needs in one piece: half the time of one by one."""
 
@@ -91,6 +91,39 @@ class Archive:
         exec(self._code(module.__name__), module.__dict__)  # noqa: S102 - this is an import
 
 
+class LeanOs(type(sys)):  # type: ignore[misc]
+    """Stands for ``os`` with what its C half has, until somebody asks for more; then it is the real one.
+
+    Of what ``os`` brings along, our verbs need the system calls, ``path`` and ``environ``; the rest, abstract classes
+    for the most part, takes 0.6 ms to import.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        """Become the real module."""
+        del sys.modules["os"]
+        real = __import__("os")
+        self.__dict__.update(real.__dict__)
+        return getattr(real, name)
+
+
+def lean_os() -> None:
+    """Put a LeanOs in the place of ``os``, if nobody has imported that yet."""
+    if "os" in sys.modules:
+        return
+    lean = LeanOs("os")
+    lean.__dict__.update({name: value for name, value in posix.__dict__.items() if not name.startswith("__")})
+    sys.modules["os"] = lean
+    path = __import__("posixpath")
+    lean.path, lean.sep, lean.name = path, "/", "posix"
+    lean.SEEK_SET, lean.SEEK_CUR, lean.SEEK_END = 0, 1, 2
+    decode = sys.getfilesystemencoding()
+    lean.environ = {
+        name.decode(decode, "surrogateescape"): value.decode(decode, "surrogateescape")
+        for name, value in posix.environ.items()
+    }
+    sys.modules["os.path"] = path
+
+
 def signals() -> None:
     """Take back what the interpreter has done to signals.
 
@@ -113,17 +146,19 @@ def run(index: dict[str, Entry], descriptor: int, path: str, place: str) -> int:
     # Two small files of the standard library less: all that our modules use of them is in their C halves.
     sys.modules.setdefault("struct", _struct)
     sys.modules.setdefault("stat", _stat)
+    lean_os()
     archive = Archive(index, descriptor, place)
     sys.meta_path.insert(0, archive)
     words = sys.argv[1:]
     if "run" in words or "create" in words:
         archive.preload()
+    if archive.missed:  # now: a verb that becomes stage1 never comes back
+        _renew(path, place)
     from pyrkt.runtime.main import main  # noqa: PLC0415 - the archive must be there first
 
-    if not index:
-        _renew(path, place)
+    before = archive.missed
     code = main(words)
-    if index and archive.missed:
+    if archive.missed and not before:
         _renew(path, place)
     return code
 

@@ -13,6 +13,7 @@
 #include "text.h"
 
 #include <limits.h>
+#include <sys/mman.h>
 
 enum { NOT_FOUND = 127, ENTRIES = 512, EXECUTABLE = 1 /* X_OK */ };
 
@@ -158,14 +159,28 @@ static void prefer_compiled(const char *cached)
 		memcpy(script, compiled, sizeof script);
 }
 
-/* What the caller's Python was told is not for ours, nor for a container that inherits our environment. */
-static void scrub(char **environment)
+static void *room(size_t size)
 {
-	char **to = environment;
-	for (char **from = environment; *from; from++)
-		if (!text_starts(*from, "PYTHON"))
+	void *found = (void *)sys(__NR_mmap, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return (uintptr_t)found > -4096ul ? NULL : found;
+}
+
+/* What the caller's Python was told is not for ours; and without a locale to load it starts 0.3 ms sooner. */
+static const char **environment_for(char **given, bool plain_locale)
+{
+	size_t count = 0;
+	while (given[count])
+		count++;
+	const char **made = room((count + 2) * sizeof *made), **to = made;
+	if (!made)
+		return NULL;
+	for (char **from = given; *from; from++)
+		if (!text_starts(*from, "PYTHON") && !(plain_locale && text_starts(*from, "LC_ALL=")))
 			*to++ = *from;
+	if (plain_locale)
+		*to++ = "LC_ALL=C";
 	*to = NULL;
+	return made;
 }
 
 static int fail(const char *what)
@@ -191,18 +206,24 @@ int main(int argc, char **argv, char **envp)
 		return fail("no Python of the package's version");
 	if (program->cached)
 		prefer_compiled(program->cached);
-	scrub(envp);
-	const char **words = (const char **)sys(__NR_mmap, NULL, ((size_t)argc + 6) * sizeof *words, 3, 0x22, -1, 0);
-	if ((uintptr_t)words > -4096ul)
+	/* people's messages are in their language; engines parse the other's */
+	bool plain_locale = program->cached;
+	const char **environment = environment_for(envp, plain_locale);
+	const char **words = room(((size_t)argc + 8) * sizeof *words);
+	if (!words || !environment)
 		return fail("out of memory");
 	u32 count = 0;
 	words[count++] = python;
 	words[count++] = "-I";
 	words[count++] = "-S";
+	if (plain_locale) {
+		words[count++] = "-X";
+		words[count++] = "utf8";
+	}
 	words[count++] = script;
 	for (int i = 1; i < argc; i++)
 		words[count++] = argv[i];
 	words[count] = NULL;
-	sys(__NR_execve, python, words, envp);
+	sys(__NR_execve, python, words, environment);
 	return fail("the Python interpreter cannot be executed");
 }
