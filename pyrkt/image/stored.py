@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyrkt.base.errors import NotFound, NotTrusted
-from pyrkt.image.reference import AppcRef, IdRef, Reference
+from pyrkt.image.reference import AppcRef, DockerRef, IdRef, Reference, UrlRef
 
 if TYPE_CHECKING:
     from pyrkt.image.request import FetchRequest
@@ -17,8 +17,8 @@ _FETCH = "fetch it with --pull-policy=new"
 def find(reference: Reference, request: FetchRequest) -> ImageRecord:
     """Return the stored image that ``reference`` names, and note that it is used.
 
-    Raises: NotFound if it is not stored, or not whole; NotTrusted if it was fetched with its signature unchecked, or
-    under another name, and may only be used with the same leave.
+    Raises: NotFound if it is not stored, or not whole; NotTrusted if it was fetched with checks switched off that
+    count here, or under another name, and may only be used with the same leave.
     """
     store = request.store
     if isinstance(reference, IdRef):
@@ -62,13 +62,24 @@ def check_vouched(record: ImageRecord, reference: Reference, request: FetchReque
     """Refuse a stored image that nobody vouched for, unless the caller does without that.
 
     Whoever vouched for an image of a registry did so under one reference; under another one the policy may differ.
-    An ACI's signature is for the name in its manifest, whatever it was fetched by.
+    An ACI's signature is for the name in its manifest, whatever it was fetched by. Where nobody signed, the host that
+    TLS proved is all that vouches, so who fetched without that check did it for himself alone.
     Raises: NotTrusted.
     """
-    if "image" in request.insecure:
-        return
-    hint = "fetch it again with --pull-policy=update, or pass --insecure-options=image"
-    if "image" in record.insecure:
-        raise NotTrusted(f"{reference}: was stored without a check of its signature", hint=hint)
-    if record.kind == "oci" and record.reference != str(reference):
-        raise NotTrusted(f"{reference}: was last judged as {record.reference}", hint=hint)
+    hint = "fetch it again with --pull-policy=update, or pass --insecure-options={}"
+    checked = "image" not in request.insecure
+    if checked and "image" in record.insecure:
+        raise NotTrusted(f"{reference}: was stored without a check of its signature", hint=hint.format("image"))
+    if not record.signers and _rests_on_its_host(reference):
+        for check in ("tls", "http"):
+            if check in record.insecure and check not in request.insecure:
+                raise NotTrusted(
+                    f"{reference}: was stored unsigned, with --insecure-options={check}", hint=hint.format(check)
+                )
+    if checked and record.kind == "oci" and record.reference != str(reference):
+        raise NotTrusted(f"{reference}: was last judged as {record.reference}", hint=hint.format("image"))
+
+
+def _rests_on_its_host(reference: Reference) -> bool:
+    """Tell whether only the host can say what ``reference`` means: it is remote, and no digest is part of it."""
+    return isinstance(reference, AppcRef | UrlRef) or (isinstance(reference, DockerRef) and not reference.digest)
