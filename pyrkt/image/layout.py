@@ -26,18 +26,31 @@ _CHUNK = 1 << 20
 
 
 class Layout:
-    """The layout in the absolute directory ``path``; ``tag`` chooses one of its images ("" if there is only one)."""
+    """The layout in the absolute directory ``path``; ``tag`` chooses one of its images ("" if there is only one).
+
+    The directory is opened once: a symlink on the way that changes afterwards leads nobody elsewhere. Close it.
+    """
 
     def __init__(self, path: str, tag: str = "") -> None:
-        """Name a directory; nothing is read yet."""
+        """Open the directory; nothing in it is read yet. Raises: NotFound, NoPermission."""
         self.path, self.tag = path, tag
+        try:
+            self._top = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unreadable(path, error, "oci:DIR[:TAG] names a directory") from None
+
+    @property
+    def place(self) -> str:
+        """Where the directory really is, free of symlinks: what a policy judges it by."""
+        return os.readlink(f"/proc/self/fd/{self._top}")
 
     def fresh(self) -> Layout:
-        """Return the same: nothing in it is open between calls."""
+        """Return the same: a forked process has a descriptor of its own."""
         return self
 
     def close(self) -> None:
-        """Do nothing."""
+        """Close the directory."""
+        os.close(self._top)
 
     def top(self) -> Served:
         """Return the manifest or index that the layout's index.json has for the tag.
@@ -99,16 +112,20 @@ class Layout:
         path = f"{self.path}/{name}"
         try:
             # A fifo in place of a file must not hold us up; a link is fine, for the content proves itself.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        except PermissionError as error:
-            raise NoPermission(f"{path}: {error.strerror}") from None
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+            descriptor = os.open(name, flags, dir_fd=self._top)
         except OSError as error:
-            hint = "" if os.path.isfile(f"{self.path}/oci-layout") else "it is not an OCI image layout"
-            raise NotFound(f"{path}: {error.strerror}", hint=hint) from None
+            raise _unreadable(path, error, "it is not an OCI image layout" if name == "oci-layout" else "") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise InvalidSpec("is not a file", document=path)
         return open(descriptor, "rb", buffering=0)
+
+
+def _unreadable(path: str, error: OSError, hint: str = "") -> NotFound | NoPermission:
+    if isinstance(error, PermissionError):
+        return NoPermission(f"{path}: {error.strerror}")
+    return NotFound(f"{path}: {error.strerror}", hint=hint)
 
 
 def _all(file: BinaryIO, limit: int, document: str) -> bytes:

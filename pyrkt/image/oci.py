@@ -107,12 +107,12 @@ def fetch_docker(reference: DockerRef, request: FetchRequest) -> ImageRecord:
 
 def fetch_layout(reference: LayoutRef, request: FetchRequest) -> ImageRecord:
     """Fetch from an OCI image layout. Raises: as ``fetch_docker``."""
-    layout = Layout(reference.path, reference.tag)
-    judged = _judge(request, LayoutImage(os.path.realpath(reference.path)), lambda _: [])
-    resolved = _resolve(layout, layout.top(), judged, request)
-    name = os.path.basename(os.path.normpath(reference.path))
-    labels = {"version": reference.tag} if reference.tag else {}
-    return _store(layout, resolved, request, str(reference), name, labels)
+    with closing(Layout(reference.path, reference.tag)) as layout:
+        judged = _judge(request, LayoutImage(layout.place), lambda _: [])
+        resolved = _resolve(layout, layout.top(), judged, request)
+        name = os.path.basename(os.path.normpath(reference.path))
+        labels = {"version": reference.tag} if reference.tag else {}
+        return _store(layout, resolved, request, str(reference), name, labels)
 
 
 def _judge(
