@@ -38,7 +38,7 @@ need_packages() {
 
 # What the wheel is made from, as one hash: it is built again only when that changes.
 sources() {
-  (cd "$root" && find pyproject.toml README.md pyrkt -type f ! -path '*/__pycache__/*' ! -path 'pyrkt/stage1/stage1' \
+  (cd "$root" && find pyproject.toml README.md pyrkt specs -type f ! -path '*/__pycache__/*' ! -path 'pyrkt/stage1/stage1' \
      ! -path 'pyrkt/stage1/launcher' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)
 }
 

@@ -92,6 +92,7 @@ COMMANDS: dict[str, Command] = {
     "image verify": _click("images", "verify", "Check the stored images against their digests."),
     "image fetch": _hand("fetch", "fetch", "Same as fetch.", hidden=True),
     "trust": _click("trust", "trust", "Trust a key to sign images."),
+    "validate": _click("validate", "validate", "Judge manifests, configurations, bundles and policies."),
     "version": _click("host", "version", "Print versions."),
     "config": _click("host", "config", "Print the configuration as it is merged."),
     "doctor": _click("host", "doctor", "Say what this host can and cannot do."),
