@@ -48,7 +48,8 @@ class Mounts(Record):
 
     ``v1`` are the version 1 hierarchies, ``unified`` is that of version 2 (None: not mounted), ``controllers`` are
     the controllers that version 2 has. ``bfq`` tells whether weights of block devices are BFQ's;
-    ``delegated`` whether the caller may make cgroups where cgroupsPath counts from in version 2.
+    ``delegated`` whether the caller may make cgroups where cgroupsPath counts from in version 2;
+    ``writable`` names the mounts of version 1 where one who is not root of the host may make them.
     """
 
     v1: tuple[Hierarchy, ...] = ()
@@ -57,6 +58,7 @@ class Mounts(Record):
     cpuset: Cpuset | None = None
     bfq: bool = False
     delegated: bool = False
+    writable: tuple[str, ...] = ()
 
     @property
     def mode(self) -> str:
@@ -207,10 +209,13 @@ def of_table(table: Iterable[tuple[str, str, str]]) -> Mounts:
     return Mounts(v1=tuple(v1), unified=unified)
 
 
-def probe(cgroups_path: str = "", table: Iterable[tuple[str, str, str]] | None = None) -> Mounts:
+def probe(
+    cgroups_path: str = "", table: Iterable[tuple[str, str, str]] | None = None, *, rootless: bool = False
+) -> Mounts:
     """Return this host's hierarchies, with what a new cgroup at ``cgroups_path`` must take over from its parents.
 
     ``table`` is the mount table of a ``kernel.host.Host``, for callers that have one already.
+    ``rootless``: find out, too, what of version 1 is ``writable``.
     """
     if table is None:
         mounts = parse(read_text("/proc/self/mountinfo"), read_text("/proc/self/cgroup"))
@@ -225,6 +230,10 @@ def probe(cgroups_path: str = "", table: Iterable[tuple[str, str, str]] | None =
     if cpuset is not None:
         changes["cpuset"] = inherited_cpuset(cpuset, cgroups_path)
     changes["bfq"] = _any_bfq(mounts)
+    if rootless:
+        # In a container the hierarchies are often there to be looked at only.
+        found = (h.mount for h in mounts.v1 if os.access(base_of(h, cgroups_path), os.W_OK))
+        changes["writable"] = tuple(found)
     return mounts.replace(**changes)
 
 

@@ -313,10 +313,6 @@ def rdma(resources: Resources) -> list[Setting]:
     return found
 
 
-def _none(_resources: Resources) -> list[Setting]:
-    return []
-
-
 class Controller(Record):
     """A controller by its names in v1 and in v2 ("" where that has none) and its two translations."""
 
@@ -347,8 +343,8 @@ def _controllers(*, bfq: bool) -> tuple[Controller, ...]:
             settings_v1=lambda resources: hugetlb(resources, version=1),
             settings_v2=lambda resources: hugetlb(resources, version=2),
         ),
-        Controller(v1="net_cls", v2="", settings_v1=net_cls, settings_v2=_none),
-        Controller(v1="net_prio", v2="", settings_v1=net_prio, settings_v2=_none),
+        Controller(v1="net_cls", v2="", settings_v1=net_cls, settings_v2=net_cls),  # v2 has it under no name
+        Controller(v1="net_prio", v2="", settings_v1=net_prio, settings_v2=net_prio),
         both("rdma", rdma),
     )
 
@@ -374,7 +370,7 @@ def layout(resources: Resources | None, cgroups_path: str, mounts: Mounts, *, ro
     """Return what to make, write, enter and remove so that ``resources`` bind the container.
 
     Takes: ``cgroups_path`` absolute (from the top of each hierarchy) or relative (from the caller's own cgroup), as
-    runc has it; "" makes no cgroups. ``rootless`` callers get what version 2 has delegated to them, or nothing.
+    runc has it; "" makes no cgroups. ``rootless`` callers get what is delegated to them, or nothing.
     Raises: InvalidSpec for a limit that makes no sense; NoPermission, naming the controller, for one that this host
     cannot enforce.
     """
@@ -418,12 +414,11 @@ def _within_reach(mounts: Mounts, path: str, *, rootless: bool) -> Mounts:
         if path:
             raise UsageError(f"cgroupsPath {path!r} names no cgroup")
         return Mounts()
-    if rootless:
-        return Mounts(
-            unified=mounts.unified if mounts.delegated else None, controllers=mounts.controllers, bfq=mounts.bfq
-        )
     # A cpuset that nobody could fill would take no process.
     usable = tuple(h for h in mounts.v1 if "cpuset" not in h.names or mounts.cpuset is not None)
+    if rootless:
+        usable = tuple(h for h in usable if h.mount in mounts.writable)
+        return mounts.replace(v1=usable, unified=mounts.unified if mounts.delegated else None)
     return mounts.replace(v1=usable)
 
 

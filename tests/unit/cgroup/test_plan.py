@@ -96,6 +96,11 @@ def written(value: dict[str, Any], mounts: Mounts, path: str = "/p") -> list[tup
             id="weight-device",
         ),
         pytest.param(
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 300}]}},
+            [("blkio/p/blkio.leaf_weight_device", "8:0 300")],
+            id="leaf-weight-device",
+        ),
+        pytest.param(
             {
                 "blockIO": {
                     "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1}],
@@ -159,7 +164,11 @@ def test_v1(value: dict[str, Any], expected: list[tuple[str, str]]) -> None:
         pytest.param({"pids": {"limit": -1}}, [("pids.max", "max")], id="pids"),
         pytest.param({"blockIO": {"weight": 500}}, [("io.weight", "4950")], id="weight"),
         pytest.param(
-            {"blockIO": {"weightDevice": [{"major": 8, "minor": 1, "weight": 1000}]}},
+            {
+                "blockIO": {
+                    "weightDevice": [{"major": 8, "minor": 1, "weight": 1000}, {"major": 8, "minor": 2, "weight": 0}]
+                }
+            },
             [("io.weight", "8:1 10000")],
             id="weight-device",
         ),
@@ -354,6 +363,15 @@ def test_new_cpusets_are_filled_from_the_parent() -> None:
 def test_a_cpuset_that_nobody_can_fill_is_not_entered() -> None:
     layout = plan.layout(None, "/a", V1.replace(cpuset=None))
     assert not [directory for directory in (*layout.make, *layout.enter) if "cpuset" in directory]
+
+
+def test_rootless_has_those_of_version_1_that_may_be_written_to() -> None:
+    """Root without CAP_SYS_ADMIN may make cgroups, and set every limit but that of devices."""
+    layout = plan.layout(
+        resources({"memory": {"limit": 5}}), "/p", V1.replace(writable=("/cg/memory", "/cg/devices")), rootless=True
+    )
+    assert layout.make == ("/cg/memory/p", "/cg/devices/p")
+    assert layout.write == (("/cg/memory/p/memory.limit_in_bytes", "5", "linux.resources.memory.limit"),)
 
 
 def test_rootless_has_what_is_delegated() -> None:
