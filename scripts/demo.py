@@ -189,8 +189,10 @@ def _rehearse(demo: Demonstration, reference: str, code: int, said: str) -> None
 
 
 def _line(said: str) -> str:
-    """Return the first line that pyrkt said, without its name."""
-    return (said.splitlines() or ["it said nothing"])[0].removeprefix("pyrkt: ").removeprefix("warning: ")
+    """Return the line that says why, without the program's name: an error before a warning."""
+    lines = [line.removeprefix("pyrkt: ") for line in said.splitlines() if not line.startswith(" ")]
+    lines.sort(key=lambda line: line.startswith("warning: "))
+    return lines[0].removeprefix("warning: ") if lines else "it said nothing"
 
 
 # --- the whole job ------------------------------------------------------------------------------------------------
@@ -262,7 +264,7 @@ def end(demo: Demonstration, program: str, image: str) -> None:
         print(f"\nnot possible here: {reasons}")
     where = "to run them" if demo.can_run() else "where containers can be made, this runs them"
     print(f"\nboth images are in the store now; {where}:")
-    shown = os.path.relpath(program)
+    shown = os.path.relpath(program) if Path(program).resolve().is_relative_to(Path.cwd()) else program
     print(f"  {shown} run {image}")
     print(f"  {shown} run {APP}")
 

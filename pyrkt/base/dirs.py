@@ -7,6 +7,7 @@ import os
 from pyrkt.base.record import Record
 
 SYSTEM, LOCAL = "/usr/lib/pyrkt", "/etc/pyrkt"
+_OVERFLOW_UID = 65534  # user_namespaces(7), "Unmapped user and group IDs"
 
 
 class ConfigDirs(Record):
@@ -24,9 +25,17 @@ class ConfigDirs(Record):
         return tuple(path for path in (self.system, self.local, self.user) if path)
 
 
+def is_root() -> bool:
+    """Tell whether the machine's directories are the caller's: root's, unless it is another's root file system.
+
+    In a user namespace that somebody made for himself, "/" belongs to a user without a number there.
+    """
+    return os.geteuid() == 0 and os.stat("/").st_uid != _OVERFLOW_UID
+
+
 def default_dirs() -> ConfigDirs:
     """Return the directories for the caller: root has no user directory, others have ~/.config/pyrkt."""
-    if os.geteuid() == 0:
+    if is_root():
         return ConfigDirs()
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return ConfigDirs(user=f"{base}/pyrkt")
@@ -34,7 +43,7 @@ def default_dirs() -> ConfigDirs:
 
 def default_data() -> str:
     """Return where images and pods lie for the caller: /var/lib/pyrkt, or ~/.local/share/pyrkt."""
-    if os.geteuid() == 0:
+    if is_root():
         return "/var/lib/pyrkt"
     base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return f"{base}/pyrkt"

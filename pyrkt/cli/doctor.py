@@ -13,6 +13,7 @@ from pyrkt.base.units import human_bytes
 from pyrkt.cgroup import host as cgroups
 from pyrkt.kernel import mount, namespaces
 from pyrkt.kernel import path as paths
+from pyrkt.pod import ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +112,7 @@ def _calls() -> Iterator[Fact]:
 
 def _own_namespaces() -> None:
     """Enter a new mount namespace, through a user namespace where that needs one."""
-    if os.geteuid() != 0:
+    if ids.needs_user_namespace():
         _own_user_namespace()
     namespaces.unshare(namespaces.CLONE_NEWNS)
 
@@ -135,7 +136,7 @@ def _namespaces() -> Iterator[Fact]:
             continue
 
         def enter(flag: int = flag) -> None:
-            if os.geteuid() != 0:
+            if ids.needs_user_namespace():
                 _own_user_namespace()
             namespaces.unshare(flag)
 

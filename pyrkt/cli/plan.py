@@ -76,14 +76,16 @@ def of_bundle(path: Path) -> Plan:
     bundle = os.path.abspath(path)
     file = f"{bundle}/config.json"
     config = parse_config(Path(file).read_bytes(), file)
-    linux = config.linux
+    linux, host = config.linux, kernel_host.probe()
     layout = CgroupLayout()
     if linux is not None:
         # Without a path pyrkt-oci names the cgroup after the container's id, which a plan of a bundle does not have.
         where = linux.cgroups_path or "/ID"
-        layout = cgroup_plan.layout(linux.resources, where, cgroup_host.probe(where), rootless=os.geteuid() != 0)
+        rootless = not host.privileged
+        mounts = cgroup_host.probe(where, host.cgroup_mounts, rootless=rootless)
+        layout = cgroup_plan.layout(linux.resources, where, mounts, rootless=rootless)
     compiled = seccomp.compile_filter(linux.seccomp) if linux is not None and linux.seccomp is not None else b""
-    return compiler.container(config, bundle, kernel_host.probe(), layout, Place(), seccomp=compiled)
+    return compiler.container(config, bundle, host, layout, Place(), seccomp=compiled)
 
 
 def _of_pod(text: str, settings: Settings) -> Plan | None:

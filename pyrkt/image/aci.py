@@ -26,6 +26,7 @@ from pyrkt.image.part import adopt
 from pyrkt.image.reference import AppcRef, FileRef, UrlRef
 from pyrkt.image.stored import check_vouched, find
 from pyrkt.image.unpack.aci import AciNode, AciResult, render, unpack_aci
+from pyrkt.kernel import process
 from pyrkt.spec.appc import Dependency, ImageManifest, parse_image_manifest
 from pyrkt.store import ImageRecord, Signer, Store
 from pyrkt.store.blobs import disk_error
@@ -79,7 +80,10 @@ def fetch_file(reference: FileRef, request: FetchRequest) -> ImageRecord:
     """Take the ACI in a file; its signature is in the file beside it, ``.asc`` appended. Raises: as ``fetch_name``."""
 
     def signature() -> bytes:
-        return _signature_file(Path(f"{reference.path}.asc"))
+        path = Path(f"{reference.path}.asc")
+        if path.exists() and not path.is_file():  # a fifo would hold us up; one given by --signature is the user's wish
+            raise NotTrusted(f"{path}: is no file, so the image is not signed", hint="--signature FILE names another")
+        return _signature_file(path)
 
     with request.store.hold(), _copied(reference.path, request) as path:
         return _take(_Found(path=path, signature=signature), reference, request, ())
@@ -111,7 +115,7 @@ def _from_url(
     credentials = request.credentials()
     if url in above:
         raise ImageRefused(f"{reference}: depends on itself")
-    with open_download(request.store, url) as download:
+    with open_download(request.store, url, request.insecure) as download:
         if (known := _still_good(download, reference, request)) and time.time() < download.note.fresh_until:
             return known
         early = _early_signature(client, signature_url, reference, request)
@@ -322,7 +326,7 @@ def _plain(path: Path, request: FetchRequest) -> Iterator[tuple[Path, bool]]:
 
 def _unpack(path: Path, stage: Path) -> AciResult:
     with open(path, "rb", buffering=0) as file:
-        return unpack_aci(file, stage, owner="keep" if os.geteuid() == 0 else "caller")
+        return unpack_aci(file, stage, owner="keep" if process.gives_files_away() else "caller")
 
 
 def _check(manifest: ImageManifest, reference: AppcRef | UrlRef | FileRef, request: FetchRequest) -> None:

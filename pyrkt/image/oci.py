@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pyrkt.base.errors import ImageRefused, InvalidSpec, NotTrusted
+from pyrkt.base.errors import ImageRefused, InvalidSpec, NotFound, NotTrusted
 from pyrkt.image import lookaside
 from pyrkt.image.layout import Layout
 from pyrkt.image.part import Part, Proof, forget, promote
 from pyrkt.image.registry import Registry, Served
 from pyrkt.image.unpack.layers import Counted, LayerResult, Staged, assemble, stored, unpack_layer
 from pyrkt.image.workers import Job, Report, run_all
-from pyrkt.kernel import lock
+from pyrkt.kernel import lock, process
 from pyrkt.spec.digest import Digest, hasher, hexpart, of_bytes, of_hasher
 from pyrkt.spec.image import (
     Descriptor,
@@ -304,7 +304,7 @@ def _layers(
     except BaseException as error:
         for stage in stages.values():
             store.trees.discard(stage)
-        if isinstance(error, ImageRefused | InvalidSpec):
+        if isinstance(error, ImageRefused | InvalidSpec | NotFound):
             forget(store, (layer.digest for layer in image.manifest.layers))
         raise
     proofs = {
@@ -374,7 +374,7 @@ def _load(source: Source, part: Part, report: Report) -> Proof | None:
 
 
 def _unpack(chunks: Iterator[bytes], layer: _Layer) -> LayerResult:
-    owner = "keep" if os.geteuid() == 0 else "caller"
+    owner = "keep" if process.gives_files_away() else "caller"
     return unpack_layer(chunks, layer.stage, owner=owner, diff_id=layer.diff_id)  # type: ignore[arg-type]
 
 

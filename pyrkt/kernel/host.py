@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from pyrkt.base.record import Record
+from pyrkt.kernel.process import CAP_SYS_ADMIN
 
 TYPE_CHECKING = False
 
@@ -17,7 +18,9 @@ class Host(Record):
     """Facts of the host.
 
     ``kernel``: (major, minor). ``last_cap``: the highest capability it knows. ``bounding``: capabilities within the
-    caller's reach, bit n for number n. ``lsm``: names of the active security modules, as far as they matter here.
+    caller's reach, bit n for number n; ``effective``: those it has now.
+    ``alone``: there is no other user in the caller's user namespace.
+    ``lsm``: names of the active security modules, as far as they matter here.
     ``cgroup``: "v1", "hybrid" (v1 controllers, and v2 beside them) or "v2".
     ``cgroup_mounts``: (mount point, options that name the hierarchy, "" for v2, the caller's cgroup in it).
     """
@@ -32,6 +35,21 @@ class Host(Record):
     lsm: tuple[str, ...] = ()
     in_userns: bool = False
     machine: str = "x86_64"
+    effective: int = -1
+    alone: bool = False
+
+    @property
+    def administers(self) -> bool:
+        """Whether the caller may make namespaces and mounts without a user namespace of its own.
+
+        Root of a user namespace with one id is as little of a root as an ordinary user.
+        """
+        return self.euid == 0 and bool(self.effective >> CAP_SYS_ADMIN & 1) and not self.alone
+
+    @property
+    def privileged(self) -> bool:
+        """Whether the caller is root of the host, with what makes it that."""
+        return self.administers and not self.in_userns
 
 
 def probe() -> Host:
@@ -39,6 +57,7 @@ def probe() -> Host:
     system = os.uname()
     major, minor = system.release.split(".")[:2]
     status = _fields(_read("/proc/self/status"))
+    ids = _read("/proc/self/uid_map").split()
     mounts = cgroup_mounts(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup"))
     return Host(
         kernel=(int(major), int("".join(c for c in minor if c.isdigit()))),
@@ -49,8 +68,10 @@ def probe() -> Host:
         cgroup=_version(mounts),
         cgroup_mounts=mounts,
         lsm=_modules(),
-        in_userns=_read("/proc/self/uid_map").split() not in ([], ["0", "0", str(_ALL_IDS)]),
+        in_userns=ids not in ([], ["0", "0", str(_ALL_IDS)]),
+        alone=len(ids) == 3 and ids[2] == "1",
         machine=system.machine,
+        effective=int(status.get("CapEff", "0"), 16),
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # include/uapi/linux/prctl.h
 _SET_DUMPABLE, _SET_CHILD_SUBREAPER = 4, 36
+# include/uapi/linux/capability.h
+CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SETFCAP = 0, 6, 7, 21, 31
 
 
 def _prctl(name: str, option: int, value: int) -> None:
@@ -38,6 +42,28 @@ def capabilities(pid: int | str = "self") -> Mapping[str, int]:
     words = status(pid)
     names = {"inheritable": "Inh", "permitted": "Prm", "effective": "Eff", "bounding": "Bnd", "ambient": "Amb"}
     return {name: int(words["Cap" + short], 16) for name, short in names.items()}
+
+
+def holds(*numbers: int) -> bool:
+    """Tell whether all of these capabilities are effective in this process."""
+    effective = capabilities()["effective"]
+    return all(effective >> number & 1 for number in numbers)
+
+
+def id_ranges(kind: str = "uid") -> tuple[tuple[int, int], ...]:
+    """Return (first id, count) of each range of ids, "uid" or "gid", that this process' user namespace knows."""
+    with open(f"/proc/self/{kind}_map", encoding="ascii") as lines:
+        return tuple((int(first), int(count)) for first, _, count in map(str.split, lines))
+
+
+def knows_one_id() -> bool:
+    """Tell whether the user namespace of this process has no other user than the caller."""
+    return sum(count for _, count in id_ranges()) == 1
+
+
+def gives_files_away() -> bool:
+    """Tell whether this process may give files to other users: root may, unless it is the only one in its world."""
+    return os.geteuid() == 0 and holds(CAP_CHOWN) and not knows_one_id()
 
 
 def last_cap() -> int:

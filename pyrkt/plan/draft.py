@@ -77,7 +77,7 @@ class Subject:
         # Inside a user namespace the kernel keeps back device nodes, foreign file systems, raised limits.
         self.confined = "user" in self.own or host.in_userns or host.euid != 0
         # What root of the host can reach, root of this user namespace may not.
-        self.from_outside = "user" in self.own and host.euid == 0
+        self.from_outside = "user" in self.own and host.administers
 
     def host_path(self, path: str) -> str:
         """Return ``path`` of the document as a host path: relative ones start at the bundle."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyrkt.plan.draft import O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, refuse
 from pyrkt.plan.steps import APP, BEFORE, CHILD, PARENT
-from pyrkt.spec import steps
+from pyrkt.spec import capabilities, steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ FLAGS = {
     "pid": 0x20000000,
     "network": 0x40000000,
 }
+_SETGID = capabilities.mask(("CAP_SETGID",))
 NEWNS, NEWCGROUP = FLAGS["mount"], FLAGS["cgroup"]
 # The cgroup namespace must be made inside the cgroup, time offsets be set before anybody is in the namespace.
 _LATER = ("cgroup", "time")
@@ -78,7 +79,7 @@ def map_ids(draft: Draft, subject: Subject) -> None:
         draft.add(steps.MAP_HELPER, _helper("newuidmap", uids), cause="/linux/uidMappings", phase=PARENT)
         draft.add(steps.MAP_HELPER, _helper("newgidmap", gids), cause="/linux/gidMappings", phase=PARENT)
         return
-    deny = int(subject.host.euid != 0)  # CVE-2014-8989: leaving a group must not widen an ordinary user's access
+    deny = int(denies_groups(subject))
     draft.add(steps.MAP_IDS, map_text(uids), map_text(gids), deny, cause="/linux/uidMappings", phase=PARENT)
 
 
@@ -91,10 +92,13 @@ def needs_helper(host: Host, uids: tuple[IdMapping, ...], gids: tuple[IdMapping,
 
 
 def denies_groups(subject: Subject) -> bool:
-    """Tell whether setgroups(2) is refused in the container's user namespace."""
-    linux = subject.linux
-    plain = not needs_helper(subject.host, linux.uid_mappings, linux.gid_mappings)
-    return "user" in subject.new and subject.host.euid != 0 and plain
+    """Tell whether setgroups(2) is refused in the container's user namespace.
+
+    Leaving a group must not widen the access of one who may not change groups outside either (CVE-2014-8989).
+    """
+    linux, host = subject.linux, subject.host
+    plain = not needs_helper(host, linux.uid_mappings, linux.gid_mappings)
+    return "user" in subject.new and plain and (host.euid != 0 or not host.effective & _SETGID)
 
 
 def map_text(ranges: tuple[IdMapping, ...]) -> bytes:

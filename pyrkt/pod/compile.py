@@ -50,7 +50,7 @@ def compiled(
     Raises: InvalidSpec, NoPermission, StartFailed from the compilers.
     """
     host = kernel_host.probe()
-    rootless = host.euid != 0
+    rootless = not host.privileged
     apps, remarks = [], list[str]()
     for part in parts:
         layout = _layout(part.config, remarks, rootless=rootless)
@@ -82,7 +82,7 @@ def _layout(config: Config, remarks: list[str], *, rootless: bool) -> CgroupLayo
     linux = config.linux
     if linux is None or not linux.cgroups_path:
         return CgroupLayout()
-    mounts = cgroup_host.probe(linux.cgroups_path)
+    mounts = cgroup_host.probe(linux.cgroups_path, rootless=rootless)
     try:
         return cgroup_plan.layout(linux.resources, linux.cgroups_path, mounts, rootless=rootless)
     except NoPermission as error:

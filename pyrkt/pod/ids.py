@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import stat
 from typing import TYPE_CHECKING
 
-from pyrkt.base.errors import CannotCreate
+from pyrkt.base.errors import CannotCreate, NoPermission
 from pyrkt.base.record import Record
 from pyrkt.bundle.options import IdRange
 from pyrkt.cgroup.host import read_text
+from pyrkt.kernel import process
 from pyrkt.pod.directory import write_new
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pyrkt.pod.directory import Held, Pods
 
+HELPER_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where stage1 looks for newuidmap and newgidmap."""
 RANGE = 65536
 """Ids of one pod, as rkt and nspawn have it: enough for every id that images use."""
 _FIRST, _LAST = 1 << 19, 1 << 31
@@ -37,7 +43,7 @@ class Mappings(Record):
 
 def mappings(*, private: bool, pods: Pods, pod: Held) -> Mappings:
     """Return the mappings that ``pod`` runs with; none for root unless ``private`` asks for a user namespace."""
-    if os.geteuid() != 0:
+    if needs_user_namespace():
         return rootless()
     if not private:
         return Mappings()
@@ -50,27 +56,65 @@ def mappings(*, private: bool, pods: Pods, pod: Held) -> Mappings:
 
 def rehearsed(*, private: bool) -> Mappings:
     """Return the mappings that a pod would get, with the first range there is for a private one."""
-    if os.geteuid() != 0:
+    if needs_user_namespace():
         return rootless()
     spans = (IdRange(container=0, host=_FIRST, size=RANGE),)
     return Mappings(uids=spans, gids=spans, shift=_FIRST) if private else Mappings()
 
 
+def needs_user_namespace() -> bool:
+    """Tell whether this process can make the other namespaces only inside of a user namespace of its own.
+
+    Root of a user namespace with one id could without, but is as little of a root as an ordinary user.
+    """
+    return os.geteuid() != 0 or not process.holds(process.CAP_SYS_ADMIN) or process.knows_one_id()
+
+
 def rootless() -> Mappings:
-    """Return an ordinary user's mappings: root of the container is the user; the rest is the subordinate range."""
-    return Mappings(
-        uids=_own(os.geteuid(), "/etc/subuid", "newuidmap"), gids=_own(os.getegid(), "/etc/subgid", "newgidmap")
-    )
+    """Return the mappings of one who is not root of the host, in everything or in name only.
+
+    An ordinary user is root of the container, followed by the subordinate ranges; root without CAP_SYS_ADMIN keeps
+    every id that it may map.
+    """
+    if os.geteuid() == 0 and process.holds(process.CAP_SETUID, process.CAP_SETGID, process.CAP_SETFCAP):
+        return Mappings(uids=_same("uid"), gids=_same("gid"))
+    alone = Mappings(uids=_own(os.geteuid()), gids=_own(os.getegid()))
+    if not all(map(_may_help, ("newuidmap", "newgidmap"))):
+        return alone
+    uids, gids = _subordinate("uid"), _subordinate("gid")
+    if not (uids and gids):  # an image's files have both
+        return alone
+    return Mappings(uids=_own(os.geteuid(), uids), gids=_own(os.getegid(), gids))
 
 
-def _own(number: int, file: str, helper: str) -> tuple[IdRange, ...]:
+def _same(kind: str) -> tuple[IdRange, ...]:
+    return tuple(IdRange(container=first, host=first, size=size) for first, size in process.id_ranges(kind))
+
+
+def _subordinate(kind: str) -> list[tuple[int, int]]:
+    """Return the caller's ranges of ids, "uid" or "gid", that exist where it is: in a container few do."""
+    given = subordinate(read_text(f"/etc/sub{kind}"), os.geteuid(), _user_name())
+    known = process.id_ranges(kind)
+    return [
+        (start, size)
+        for start, size in given
+        if any(first <= start and start + size <= first + count for first, count in known)
+    ]
+
+
+def _own(number: int, more: Iterable[tuple[int, int]] = ()) -> tuple[IdRange, ...]:
     ranges = [IdRange(container=0, host=number, size=1)]
-    if shutil.which(helper):
-        container = 1
-        for start, size in subordinate(read_text(file), os.geteuid(), _user_name()):
-            ranges.append(IdRange(container=container, host=start, size=size))
-            container += size
+    for start, size in more:
+        ranges.append(IdRange(container=ranges[-1].container + ranges[-1].size, host=start, size=size))
     return tuple(ranges)
+
+
+def _may_help(program: str) -> bool:
+    """Tell whether ``program`` is there and gets the privilege that it needs: where nothing may, it cannot."""
+    path = shutil.which(program, path=HELPER_PATH)
+    if path is None or process.status().get("NoNewPrivs") == "1" or os.statvfs(path).f_flag & os.ST_NOSUID:
+        return False
+    return bool(os.stat(path).st_mode & stat.S_ISUID) or bool(_capability(path))
 
 
 def subordinate(text: str, uid: int, name: str) -> list[tuple[int, int]]:
@@ -94,6 +138,11 @@ def _user_name() -> str:
 
 
 def _free_base(pods: Pods) -> int:
+    if not any(first <= _FIRST and first + count >= _LAST for first, count in process.id_ranges()):
+        raise NoPermission(
+            "--private-users needs ids of its own, and the user namespace that this runs in has none to give",
+            hint="leave it out, or run outside of the container",
+        )
     taken = {other.read("userns").strip() for other in pods.each()}
     for _ in range(1000):
         base = random.SystemRandom().randrange(_FIRST, _LAST, RANGE)

@@ -78,7 +78,11 @@ def _here(text: str) -> list[object]:
 def _facts() -> list[object]:
     """Return what the compilers ask of the host and of this process, and what they are themselves."""
     mounts = [line for line in _text("/proc/self/mountinfo").splitlines() if " - cgroup" in line]
-    bounding = [line for line in _text("/proc/self/status").splitlines() if line.startswith(("CapBnd", "Seccomp:"))]
+    rights = [
+        line
+        for line in _text("/proc/self/status").splitlines()
+        if line.startswith(("CapBnd", "CapEff", "Seccomp:", "NoNewPrivs"))
+    ]
     return [
         __version__,
         _program(),
@@ -90,7 +94,7 @@ def _facts() -> list[object]:
         _text("/proc/self/cgroup"),
         _text("/proc/self/uid_map"),
         mounts,
-        bounding,
+        rights,
     ]
 
 

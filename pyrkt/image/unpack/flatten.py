@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyrkt.base.errors import CannotCreate
 from pyrkt.image.unpack.copy import copy_file, copy_metadata
+from pyrkt.kernel import process
 from pyrkt.kernel.path import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 from pyrkt.store.remove import remove_at
 
@@ -53,7 +54,7 @@ class _Copier:
     def __init__(self, rootfs: Rootfs, top: int, keep: Callable[[bytes], bool]) -> None:
         self._rootfs, self._top, self._keep = rootfs, top, keep
         self._links: dict[tuple[int, int], bytes] = {}  # (device, inode) -> the name it was first copied to
-        self._root = os.geteuid() == 0
+        self._root = process.gives_files_away()
 
     def run(self) -> None:
         done: list[tuple[Entry, bytes]] = []

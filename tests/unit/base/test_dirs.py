@@ -33,3 +33,11 @@ def test_others_have_one_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/d")
     assert default_dirs().user == "/c/pyrkt"
     assert default_data() == "/d/pyrkt"
+
+
+def test_root_of_a_user_namespace_in_anothers_root_is_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat("/")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "stat", lambda _: os.stat_result((*real[:4], 65534, *real[5:])))
+    monkeypatch.setenv("XDG_DATA_HOME", "/d")
+    assert default_data() == "/d/pyrkt"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
-from pyrkt.kernel.host import cgroup_mounts, probe
+from pyrkt.kernel.host import Host, cgroup_mounts, probe
 
 V1_LINE = "35 30 0:31 / /sys/fs/cgroup/{0} rw,nosuid shared:9 - cgroup cgroup rw,{1}\n"
 V2_LINE = "42 30 0:28 {1} {0} rw - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -51,3 +52,19 @@ def test_knows_this_host() -> None:
     assert host.last_cap >= 37
     assert host.cgroup in {"v1", "hybrid", "v2"}
     assert host == probe()
+
+
+@pytest.mark.parametrize(
+    ("facts", "administers", "privileged"),
+    [
+        pytest.param({}, True, True, id="root"),
+        pytest.param({"euid": 1000}, False, False, id="ordinary-user"),
+        pytest.param({"effective": (1 << 41) - 1 - (1 << 21)}, False, False, id="root-without-CAP_SYS_ADMIN"),
+        pytest.param({"in_userns": True}, True, False, id="root-of-a-user-namespace"),
+        pytest.param({"in_userns": True, "alone": True}, False, False, id="root-of-nobody-else"),
+    ],
+)
+def test_who_may_do_what(facts: dict[str, Any], administers: bool, privileged: bool) -> None:
+    root = Host(kernel=(6, 1), euid=0, egid=0, last_cap=40, bounding=(1 << 41) - 1, cgroup="v2")
+    host = root.replace(**facts)
+    assert (host.administers, host.privileged) == (administers, privileged)

@@ -442,6 +442,17 @@ def test_trees_opened_by_the_supervisor_are_cut_off_from_the_host() -> None:
     assert [s.args for s in named(shared, "SET_PROPAGATION")] == [("/d", 1 << 20 | 16384)]
 
 
+@pytest.mark.parametrize(
+    ("lost", "deny"), [pytest.param(1 << 21, 0, id="CAP_SYS_ADMIN"), pytest.param(1 << 21 | 1 << 6, 1, id="CAP_SETGID")]
+)
+def test_root_without_cap_sys_admin_works_from_inside(lost: int, deny: int) -> None:
+    weak = V2.replace(effective=ALL_CAPS & ~lost)
+    plan = compiled(mounted(bind(), linux=USERNS), weak)
+    assert not named(plan, "OPEN_TREE", "ROOT_TREE", "MAP_HELPER")
+    (ids,) = named(plan, "MAP_IDS")
+    assert ids.args[2] == deny
+
+
 def test_when_descriptors_run_out_binds_are_made_inside() -> None:
     plan = compiled(mounted(*(bind(f"/d{n}") for n in range(40)), linux=USERNS))
     assert len(named(plan, "OPEN_TREE")) == 28
