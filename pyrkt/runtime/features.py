@@ -8,7 +8,15 @@ from pyrkt.runtime import options
 from pyrkt.runtime.options import Verb
 from pyrkt.spec import capabilities
 from pyrkt.spec.runtime import SPEC_VERSION
-from pyrkt.spec.runtime_linux import ACTIONS, ARCHITECTURES, NAMESPACES, OPERATORS, SECCOMP_FLAGS
+from pyrkt.spec.runtime_linux import (
+    ACTIONS,
+    ARCHITECTURES,
+    MEMORY_FLAGS,
+    MEMORY_MODES,
+    NAMESPACES,
+    OPERATORS,
+    SECCOMP_FLAGS,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ def document() -> dict[str, Any]:
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
-            "memoryPolicy": {"modes": [], "flags": []},
+            "memoryPolicy": {"modes": sorted(MEMORY_MODES), "flags": sorted(MEMORY_FLAGS)},
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": False},
         },

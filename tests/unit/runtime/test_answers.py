@@ -167,3 +167,13 @@ def test_the_state_root_needs_neither_home_nor_xdg(monkeypatch: pytest.MonkeyPat
     assert main.default_root() == (f"{value}/pyrkt-oci" if value else "/tmp/pyrkt-oci-1000")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert main.default_root() == "/run/pyrkt-oci"
+
+
+def test_features_are_what_features_md_asks_for(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("features") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["ociVersionMin"] == "1.0.0"
+    assert {"bind", "rbind", "ro", "rro", "rprivate", "idmap", "tmpcopyup"} <= set(found["mountOptions"])
+    assert found["linux"]["namespaces"] == sorted(found["linux"]["namespaces"])
+    assert found["linux"]["cgroup"] == {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True}
+    assert "SCMP_ACT_NOTIFY" in found["linux"]["seccomp"]["actions"]

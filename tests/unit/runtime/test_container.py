@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -189,3 +190,28 @@ def test_a_number_used_again_is_another_process(root: Path) -> None:
 def test_times_are_rfc3339() -> None:
     assert containers.now().endswith("Z")
     assert containers.now()[10] == "T"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, ["pyrkt 1", "start", "cgroup /cg/x", "end"]),
+        ({"hooks": ()}, ["pyrkt 1", "start", "delete", "cgroup /cg/x", "end"]),
+        ({"hooks": ("poststart",)}, ["pyrkt 1", "delete", "cgroup /cg/x", "end"]),
+        ({"hooks": (), "cgroup": CgroupLayout()}, ["pyrkt 1", "start", "delete", "end"]),
+    ],
+    ids=["poststop", "no-hooks", "poststart", "no-cgroup"],
+)
+def test_facts_for_the_launcher(root: Path, changes: dict[str, Any], lines: list[str]) -> None:
+    container = sample(root).replace(**changes)
+    os.close(containers.claim(str(root), "c1"))
+    containers.save(container, b"{}")
+    assert Path(container.path("quick")).read_text() == "\n".join([*lines, ""])
+
+
+def test_a_path_that_would_spoil_the_lines_leaves_it_to_python(root: Path) -> None:
+    container = sample(root).replace(cgroup=CgroupLayout(remove=("/cg/a\nend",)))
+    os.close(containers.claim(str(root), "c1"))
+    containers.save(container, b"{}")
+    assert not Path(container.path("quick")).exists()
+    assert containers.load(str(root), "c1").cgroup.remove == ("/cg/a\nend",)
