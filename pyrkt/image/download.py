@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -38,13 +38,17 @@ _YEAR = 365 * 86400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What is remembered of a URL. ``fresh_until`` is in seconds since 1970; ``image`` is the id it became."""
+    """What is remembered of a URL. ``fresh_until`` is in seconds since 1970; ``image`` is the id it became.
+
+    ``insecure`` are the checks of the connection ("tls", "http") that were off when this was learnt.
+    """
 
     url: str
     etag: str = ""
     last_modified: str = ""
     fresh_until: float = 0.0
     image: str = ""
+    insecure: tuple[str, ...] = ()
 
     @property
     def validator(self) -> str:
@@ -55,11 +59,16 @@ class Note:
 class Download:
     """One URL's file; hold it by ``open_download``."""
 
-    def __init__(self, store: Store, url: str) -> None:
+    def __init__(self, store: Store, url: str, insecure: Collection[str]) -> None:
         self.url = url
+        self._insecure = tuple(sorted({"http", "tls"} & set(insecure)))
         self.path: Path = store.root / "partial" / f"url-{hashlib.sha256(url.encode()).hexdigest()}"
         self._note_path = self.path.with_suffix(".json")
         self.note = self._read()
+        if not set(self.note.insecure) <= set(self._insecure):
+            # Anybody may have sent it: neither the beginning of a file nor the word that nothing has changed.
+            self.drop()
+            self.note = Note(url=url)
 
     def _read(self) -> Note:
         document = str(self._note_path)
@@ -71,11 +80,12 @@ class Download:
                 last_modified=r["last_modified"].text(""),
                 fresh_until=float(r["fresh_until"].number(0, 1 << 53, 0.0)),
                 image=r["image"].text(""),
+                insecure=r["insecure"].texts(),
             )
         except (FileNotFoundError, InvalidSpec):
             return Note(url=self.url)  # what cannot be read is not known
 
-    def remember(self, **changes: str | float) -> None:
+    def remember(self, **changes: str | float | tuple[str, ...]) -> None:
         """Change the note."""
         self.note = replace(self.note, **changes)  # type: ignore[arg-type]
         atomic.write_file(self._note_path, fastjson.dumps(asdict(self.note)), durable=False)
@@ -113,7 +123,8 @@ class Download:
             headers = {"If-Modified-Since": self.note.last_modified}
         with client.open(Request(url=self.url, headers=headers, authorization=authorization)) as answer:
             if answer.status == 304 and self.note.image:
-                self.remember(fresh_until=_fresh_until(answer))
+                doubts = {*self.note.insecure, *self._insecure}
+                self.remember(fresh_until=_fresh_until(answer), insecure=tuple(sorted(doubts)))
                 return False
             if answer.status == 416 and have:
                 self.path.unlink()
@@ -128,6 +139,7 @@ class Download:
                 last_modified=answer.header("last-modified")[:64],
                 fresh_until=_fresh_until(answer),
                 image="",
+                insecure=self._insecure,
             )
             progress.start(name, start + (answer.length or 0))
             progress.advance(name, start)
@@ -151,18 +163,19 @@ class Download:
             os.close(file)
 
     def drop(self) -> None:
-        """Remove the file: it was refused, or has become a blob."""
+        """Remove the file, and what is remembered of it: it was refused."""
         self.path.unlink(missing_ok=True)
+        self._note_path.unlink(missing_ok=True)
 
 
 @contextmanager
-def open_download(store: Store, url: str) -> Iterator[Download]:
-    """Hold the download of ``url``: another process that wants the same waits."""
+def open_download(store: Store, url: str, insecure: Collection[str] = ()) -> Iterator[Download]:
+    """Hold the download of ``url``, by a client with the checks ``insecure`` off: another process waits for it."""
     name = f"url-{hashlib.sha256(url.encode()).hexdigest()}"
     with store.hold():
         held = lock.acquire(str(store.lock_path(name)), exclusive=True)
         try:
-            yield Download(store, url)
+            yield Download(store, url, insecure)
         finally:
             os.close(held)
 

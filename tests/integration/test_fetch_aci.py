@@ -436,6 +436,39 @@ def test_a_later_fetch_takes_up_what_an_earlier_one_left(request_: FetchRequest,
     assert publisher.web.asked(PATH)[-1].headers["range"] == "bytes=150000-"
 
 
+def test_what_anybody_may_have_sent_counts_for_nothing_later(request_: FetchRequest, publisher: Publisher) -> None:
+    """Neither a beginning nor "not modified": an ETag is the server's word, and here nobody knew the server."""
+    good, evil = aci_tar(files={"big": b"g" * 300_000}), aci_tar(files={"big": b"e" * 300_000})
+    publisher.publish(PATH, good)
+    unsigned = frozenset({"image"})
+
+    def broken(_asked: Asked, line: Line) -> None:
+        line.send(f'HTTP/1.1 200 OK\r\nETag: "same"\r\nContent-Length: {len(evil)}\r\n\r\n'.encode() + evil[:200_000])
+        line.hang_up()
+
+    publisher.web.routes[PATH] = broken
+    with pytest.raises(Unavailable):
+        fetch("example.com/app:1.0", replace(request_, insecure=unsigned | {"tls"}))
+    publisher.web.routes[PATH] = lambda _, line: line.reply(200, good, ETag='"same"', Cache_Control="max-age=9")
+    honest = fetch("example.com/app:1.0", replace(request_, insecure=unsigned))
+    assert "range" not in publisher.web.asked(PATH)[-1].headers
+    assert honest.id == f"sha512-{hashlib.sha512(good).hexdigest()}"
+
+    publisher.web.routes[PATH] = lambda _, line: line.reply(200, evil, ETag='"same"', Cache_Control="max-age=9")
+    (request_.store.root / "partial").joinpath(the_note(request_)).unlink()
+    forged = fetch("example.com/app:1.0", replace(request_, insecure=unsigned | {"tls"}))
+    assert forged.id != honest.id
+    publisher.web.routes[PATH] = lambda _, line: line.reply(200, good, ETag='"same"')
+    assert fetch("example.com/app:1.0", replace(request_, insecure=unsigned)).id == honest.id
+    assert "if-none-match" not in publisher.web.asked(PATH)[-1].headers
+
+
+def the_note(request: FetchRequest) -> str:
+    """Return the name of the one note that downloads have left."""
+    (name,) = [name for name in os.listdir(request.store.root / "partial") if name.endswith(".json")]
+    return name
+
+
 def test_credentials_of_auth_d(request_: FetchRequest, publisher: Publisher, tmp_path: Path) -> None:
     publisher.publish(PATH, aci_tar())
     data = publisher.web.files[PATH]
