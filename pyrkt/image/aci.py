@@ -13,7 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _MAX_SIGNATURE = 1 << 20
 _MAX_KEY = 1 << 20
 _CHUNK = 1 << 20
-_MAX_DEPTH = 32
+_MAX_DEPTH, _MAX_NAMES = 32, 1024
 _DEFERRED = 202
 # Go's names of architectures, and appc's.
 _ARCHITECTURES = {"386": "i386", "arm64": "aarch64", "arm": "armv7l"}
@@ -53,8 +53,23 @@ class _Found:
     """Returns the detached signature, at the latest possible moment. Raises: NotTrusted."""
 
 
-def fetch_name(reference: AppcRef, request: FetchRequest, above: tuple[str, ...] = ()) -> ImageRecord:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a fetch came to a dependency: the URLs ``above`` it, and what every name met so far turned out to be.
+
+    So a name means one image throughout, and diamonds upon diamonds cost no more than the images they consist of.
+    """
+
+    above: tuple[str, ...] = ()
+    known: dict[AppcRef, ImageRecord] = field(default_factory=dict)
+
+
+def fetch_name(reference: AppcRef, request: FetchRequest) -> ImageRecord:
     """Fetch by discovery. Raises: PyrktError; then nothing is stored but a part that a later fetch resumes."""
+    return _fetch_name(reference, request, _Way())
+
+
+def _fetch_name(reference: AppcRef, request: FetchRequest, way: _Way) -> ImageRecord:
     with request.client() as client:
         credentials = request.credentials()
         architecture = request.platform.architecture
@@ -62,7 +77,7 @@ def fetch_name(reference: AppcRef, request: FetchRequest, above: tuple[str, ...]
         problems: list[str] = []
         for endpoint in endpoints:
             try:
-                return _from_url(client, endpoint.image, endpoint.signature, reference, request, above)
+                return _from_url(client, endpoint.image, endpoint.signature, reference, request, way)
             except (NotFound, Unavailable) as error:
                 if len(endpoints) == 1:
                     raise
@@ -73,7 +88,7 @@ def fetch_name(reference: AppcRef, request: FetchRequest, above: tuple[str, ...]
 def fetch_url(reference: UrlRef, request: FetchRequest) -> ImageRecord:
     """Fetch from a URL. Raises: as ``fetch_name``."""
     with request.client() as client:
-        return _from_url(client, reference.url, _signature_url(reference.url), reference, request, ())
+        return _from_url(client, reference.url, _signature_url(reference.url), reference, request, _Way())
 
 
 def fetch_file(reference: FileRef, request: FetchRequest) -> ImageRecord:
@@ -86,7 +101,7 @@ def fetch_file(reference: FileRef, request: FetchRequest) -> ImageRecord:
         return _signature_file(path)
 
     with request.store.hold(), _copied(reference.path, request) as path:
-        return _take(_Found(path=path, signature=signature), reference, request, ())
+        return _take(_Found(path=path, signature=signature), reference, request, _Way())
 
 
 def fetch_key(client: Client, url: str, authorization: str = "") -> bytes:
@@ -110,10 +125,10 @@ def _from_url(
     signature_url: str,
     reference: AppcRef | UrlRef,
     request: FetchRequest,
-    above: tuple[str, ...],
+    way: _Way,
 ) -> ImageRecord:
     credentials = request.credentials()
-    if url in above:
+    if url in way.above:
         raise ImageRefused(f"{reference}: depends on itself")
     with open_download(request.store, url, request.insecure) as download:
         if (known := _still_good(download, reference, request)) and time.time() < download.note.fresh_until:
@@ -131,13 +146,14 @@ def _from_url(
         if known is None:
             download.remember(image="")
         name = url.partition("?")[0].rpartition("/")[2][:40] or "image"
-        if not download.load(client, discovery.authorization(url, credentials), request.progress, name):
-            if known is None:
-                raise Unavailable(f"{url}: answers 304 though it was not asked whether anything changed")
-            return known
         try:
-            record = _take(_Found(path=download.path, signature=signature), reference, request, (*above, url))
-        except (ImageRefused, InvalidSpec, NotTrusted):
+            if not download.load(client, discovery.authorization(url, credentials), request.progress, name):
+                if known is None:
+                    raise Unavailable(f"{url}: answers 304 though it was not asked whether anything changed")
+                return known
+            here = replace(way, above=(*way.above, url))
+            record = _take(_Found(path=download.path, signature=signature), reference, request, here)
+        except (ImageRefused, InvalidSpec, NotFound, NotTrusted):
             download.drop()
             raise
         download.remember(image=record.id)
@@ -232,9 +248,7 @@ def _copied(path: str, request: FetchRequest) -> Iterator[Path]:
         copy.unlink(missing_ok=True)
 
 
-def _take(
-    found: _Found, reference: AppcRef | UrlRef | FileRef, request: FetchRequest, above: tuple[str, ...]
-) -> ImageRecord:
+def _take(found: _Found, reference: AppcRef | UrlRef | FileRef, request: FetchRequest, way: _Way) -> ImageRecord:
     """Verify, decrypt, unpack and check the file, and store the image with all that it depends on."""
     store = request.store
     name = reference.name if isinstance(reference, AppcRef) else ""
@@ -253,7 +267,7 @@ def _take(
             _check(manifest, reference, request)
             if encrypted and not signers:
                 request.progress.say("warning: the image is encrypted but not signed: who encrypted it is not known")
-            needed = _dependencies(manifest, request, above)
+            needed = _dependencies(manifest, request, way)
             meta = {"entries": result.checked, "size": result.size, "entries_count": result.entries}
             store.trees.commit(stage, result.image_id, meta)
         except BaseException:
@@ -261,7 +275,7 @@ def _take(
             raise
     node = AciNode(
         id=result.image_id,
-        dependencies=tuple(_node(record, request) for record in needed),
+        dependencies=_nodes(needed, store),
         path_whitelist=manifest.path_whitelist,
     )
     trees = render(store, node)
@@ -350,24 +364,29 @@ def _check_labels(name: str, labels: dict[str, str], reference: AppcRef) -> None
             raise ImageRefused(f"{reference}: the image that came says {said} for the label {label!r}")
 
 
-def _dependencies(manifest: ImageManifest, request: FetchRequest, above: tuple[str, ...]) -> list[ImageRecord]:
+def _dependencies(manifest: ImageManifest, request: FetchRequest, way: _Way) -> list[ImageRecord]:
     """Return the records of what the image depends on, in its order, fetched where needed."""
-    if len(above) > _MAX_DEPTH:
+    if len(way.above) > _MAX_DEPTH:
         raise ImageRefused(f"{manifest.name}: depends on others more than {_MAX_DEPTH} levels deep")
     # A signature that was given by hand is for the image that was asked for.
     inner = replace(request, signature=None)
-    return [_dependency(each, inner, above) for each in manifest.dependencies]
+    return [_dependency(each, inner, way) for each in manifest.dependencies]
 
 
-def _dependency(needed: Dependency, request: FetchRequest, above: tuple[str, ...]) -> ImageRecord:
+def _dependency(needed: Dependency, request: FetchRequest, way: _Way) -> ImageRecord:
     labels = dict(needed.labels)
     version = labels.pop("version", "")
     reference = AppcRef(name=needed.image_name, version=version, labels=tuple(sorted(labels.items())))
-    record = _stored_dependency(needed, reference, request) or fetch_name(reference, request, above)
+    record = way.known.get(reference) or _stored_dependency(needed, reference, request)
+    if record is None:
+        record = _fetch_name(reference, request, way)
+    if len(way.known) > _MAX_NAMES:
+        raise ImageRefused(f"{reference}: is one of more than {_MAX_NAMES} images that one image depends on")
     if needed.image_id and record.id != needed.image_id:
         raise ImageRefused(f"{reference}: has the id {record.id[:19]}, its dependant wants {needed.image_id[:19]}")
     if needed.size and needed.size not in _sizes(record, request.store):
         raise ImageRefused(f"{reference}: has not the {needed.size} bytes that its dependant wants")
+    way.known[reference] = record
     return record
 
 
@@ -382,9 +401,10 @@ def _stored_dependency(needed: Dependency, reference: AppcRef, request: FetchReq
             _check_labels(record.name, record.labels, reference)
         else:
             record = find(reference, request)
+        _nodes([record], request.store)
     except (NotFound, NotTrusted):
         return None
-    return record if request.store.trees.has(record.id) else None
+    return record
 
 
 def _sizes(record: ImageRecord, store: Store) -> set[int]:
@@ -392,12 +412,19 @@ def _sizes(record: ImageRecord, store: Store) -> set[int]:
     return {store.blobs.size(record.blobs[0]), int(store.trees.meta(record.id).get("size", 0))}
 
 
-def _node(record: ImageRecord, request: FetchRequest) -> AciNode:
-    store = request.store
-    manifest = parse_image_manifest(store.blobs.read(record.manifest, 4 << 20), f"manifest of {record.name}")
-    needed = [store.images.get(identity) for identity in record.dependencies]
-    return AciNode(
-        id=record.id,
-        dependencies=tuple(_node(each, request) for each in needed),
-        path_whitelist=manifest.path_whitelist,
-    )
+def _nodes(records: list[ImageRecord], store: Store) -> tuple[AciNode, ...]:
+    """Return what has to be rendered for ``records``. Raises: NotFound if of them, or below, something is gone."""
+    made: dict[str, AciNode] = {}
+
+    def node(record: ImageRecord, depth: int) -> AciNode:
+        if depth > _MAX_DEPTH:
+            raise ImageRefused(f"{record.name}: depends on others more than {_MAX_DEPTH} levels deep")
+        if record.id not in made:
+            if not store.trees.has(record.id):
+                raise NotFound(f"{record.name}: its tree is gone", hint="fetch the image again")
+            manifest = parse_image_manifest(store.blobs.read(record.manifest, 4 << 20), f"manifest of {record.name}")
+            below = tuple(node(store.images.get(identity), depth + 1) for identity in record.dependencies)
+            made[record.id] = AciNode(id=record.id, dependencies=below, path_whitelist=manifest.path_whitelist)
+        return made[record.id]
+
+    return tuple(node(record, 0) for record in records)
