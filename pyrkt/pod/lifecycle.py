@@ -152,7 +152,12 @@ def sweep(held: Held) -> None:
         os.close(process)
     remove_cgroups(*cgroups(pod))
     _unmount_below(held.path)
-    remove_tree(held.path)
+    try:
+        remove_tree(held.path)
+    except PermissionError:
+        from pyrkt.pod import foreign  # noqa: PLC0415 - only an ordinary user's pods with users of their own need it
+
+        foreign.remove(held.path)
 
 
 def _unmount_below(path: str) -> None:
