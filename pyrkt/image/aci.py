@@ -169,6 +169,7 @@ def _still_good(download: Download, reference: AppcRef | UrlRef, request: FetchR
         check_vouched(record, reference, request)
         if isinstance(reference, AppcRef):
             _check_labels(record.name, record.labels, reference)
+        _nodes([record], request.store)
     except (NotFound, NotTrusted, ImageRefused):
         return None
     return record if all(request.store.trees.has(tree) for tree in record.trees) else None

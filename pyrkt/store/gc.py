@@ -51,7 +51,7 @@ def plan(store: Store, in_use_trees: Collection[str], grace: float, now: float |
     for _, record in store.images.each():
         if isinstance(record, ImageRecord):
             blobs.update(record.all_blobs())
-            trees.update(record.trees)
+            trees.update(record.all_trees())
         else:
             unreadable = True
 
@@ -144,7 +144,7 @@ def verify(store: Store) -> list[str]:
                 seen_blobs[digest] = "".join(_blob_problem(store, digest))
             if seen_blobs[digest]:
                 problems.append(f"image {identity}: {seen_blobs[digest]}")
-        for tree in record.trees:
+        for tree in record.all_trees():
             if tree not in seen_trees:
                 seen_trees[tree] = "".join(_tree_problem(store, tree))
             if seen_trees[tree]:

@@ -106,6 +106,14 @@ class ImageRecord:
         """Return the digests of every blob that the image needs."""
         return (self.manifest, *([self.config] if self.config else []), *self.blobs)
 
+    def all_trees(self) -> tuple[str, ...]:
+        """Return the ids of every tree that the image needs: those to mount, and an ACI's own.
+
+        An ACI with dependencies is mounted as one tree rendered of them all; what renders on top of it, and
+        ``image extract``, need its own.
+        """
+        return self.trees if self.kind == "oci" or self.id in self.trees else (*self.trees, self.id)
+
     def references(self) -> tuple[str, ...]:
         """Return every reference that the image was fetched by."""
         return (self.reference, *self.aliases)

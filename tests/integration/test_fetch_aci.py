@@ -22,7 +22,7 @@ from pyrkt.image.pull import FetchRequest, fetch
 from pyrkt.image.wire import Limits
 from pyrkt.spec.image import Platform
 from pyrkt.store import Rootfs, Store
-from pyrkt.store.gc import verify
+from pyrkt.store.gc import collect, verify
 from pyrkt.trust.keys import DecryptionKeys
 from pyrkt.trust.keystore import Keystore
 from tests.support.gpg import Gpg
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pyrkt.image.request import PullPolicy
     from pyrkt.store import ImageRecord
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
@@ -331,6 +332,46 @@ def test_dependencies_are_fetched_and_lie_below(request_: FetchRequest, publishe
     assert read(request_, record, "/who") == b"top"
     assert len(request_.store.images.all()) == 4
     assert verify(request_.store) == []
+
+
+def publish_tower(publisher: Publisher) -> None:
+    publish_app(publisher, "base")
+    publish_app(publisher, "middle", dependencies=depends("example.com/app/base"))
+    publish_app(publisher, "top", dependencies=depends("example.com/app/middle"))
+
+
+def test_gc_keeps_what_an_image_is_rendered_from(request_: FetchRequest, publisher: Publisher) -> None:
+    publish_tower(publisher)
+    middle = fetch("example.com/app/middle:1.0", request_)
+    collect(request_.store, grace=0)
+    assert verify(request_.store) == []
+    assert request_.store.trees.path(middle.id).joinpath("middle").read_bytes() == b"middle"
+    record = fetch("example.com/app/top:1.0", replace(request_, pull_policy="new"))
+    assert [read(request_, record, f"/{name}") for name in ("base", "middle", "top")] == [b"base", b"middle", b"top"]
+    assert len(publisher.web.asked("/images/example.com/app/middle-1.0-linux-amd64.aci")) == 1
+
+
+@pytest.mark.parametrize("policy", ["new", "update"])
+def test_a_dependency_whose_own_one_was_removed_is_fetched_again(
+    request_: FetchRequest, publisher: Publisher, policy: PullPolicy
+) -> None:
+    publish_tower(publisher)
+    fetch("example.com/app/middle:1.0", request_)
+    request_.store.images.remove(fetch("example.com/app/base:1.0", request_).id)
+    collect(request_.store, grace=0)
+    record = fetch("example.com/app/top:1.0", replace(request_, pull_policy=policy))
+    assert [read(request_, record, f"/{name}") for name in ("base", "middle", "top")] == [b"base", b"middle", b"top"]
+    assert verify(request_.store) == []
+
+
+def test_diamonds_upon_diamonds_are_fetched_once_each(request_: FetchRequest, publisher: Publisher) -> None:
+    """Twice the same at each of five levels: 32 ways lead to the lowest."""
+    publish_app(publisher, "n0")
+    for level in range(1, 6):
+        publish_app(publisher, f"n{level}", dependencies=depends(*[f"example.com/app/n{level - 1}"] * 2))
+    record = fetch("example.com/app/n5:1.0", request_)
+    assert [read(request_, record, f"/n{level}") for level in (0, 5)] == [b"n0", b"n5"]
+    assert len(publisher.web.asked("/images/example.com/app/n0-1.0-linux-amd64.aci")) == 1
 
 
 @pytest.mark.parametrize(
