@@ -8,6 +8,7 @@ Sources: appc 0.8.11, aci.md and discovery.md; rkt 1.30, "Signing and verificati
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import time
@@ -28,6 +29,7 @@ from pyrkt.image.stored import check_vouched, find
 from pyrkt.image.unpack.aci import AciNode, AciResult, render, unpack_aci
 from pyrkt.kernel import process
 from pyrkt.spec.appc import Dependency, ImageManifest, parse_image_manifest
+from pyrkt.spec.digest import of_hasher
 from pyrkt.store import ImageRecord, Signer, Store
 from pyrkt.store.blobs import disk_error
 from pyrkt.trust import openpgp, symmetric
@@ -102,6 +104,15 @@ def fetch_file(reference: FileRef, request: FetchRequest) -> ImageRecord:
 
     with request.store.hold(), _copied(reference.path, request) as path:
         return _take(_Found(path=path, signature=signature), reference, request, _Way())
+
+
+def is_file_of(reference: FileRef, record: ImageRecord) -> bool:
+    """Tell whether the file is the one that became the stored image. Raises: NotFound, NoPermission, InvalidSpec."""
+    found = hashlib.sha256()
+    with _regular_file(reference.path) as (source, _):
+        while chunk := os.read(source, _CHUNK):
+            found.update(chunk)
+    return of_hasher(found) == record.blobs[0]
 
 
 def fetch_key(client: Client, url: str, authorization: str = "") -> bytes:
@@ -220,6 +231,28 @@ def _signature_file(path: Path) -> bytes:
 def _copied(path: str, request: FetchRequest) -> Iterator[Path]:
     """Copy a file into the store's quarantine: what is verified there cannot change while it is unpacked."""
     copy = request.store.tmp / f"aci-{os.getpid()}-{os.urandom(8).hex()}"
+    name = os.path.basename(path)[:40]
+    try:
+        with _regular_file(path) as (source, size):
+            request.progress.start(name, size)
+            target = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                while chunk := os.read(source, _CHUNK):
+                    atomic.write_all(target, chunk)
+                    request.progress.advance(name, len(chunk))
+            except OSError as error:
+                raise disk_error(error, f"copying {path}") from error
+            finally:
+                os.close(target)
+            request.progress.done(name)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+@contextmanager
+def _regular_file(path: str) -> Iterator[tuple[int, int]]:
+    """Yield (descriptor, size in bytes) of a file of the user's."""
     try:
         # A fifo or a terminal must not hold us up.
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -227,26 +260,13 @@ def _copied(path: str, request: FetchRequest) -> Iterator[Path]:
         raise NoPermission(f"{path}: {error.strerror}") from None
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}") from None
-    name = os.path.basename(path)[:40]
     try:
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode):
             raise InvalidSpec("is not a file", document=path)
-        request.progress.start(name, status.st_size)
-        target = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            while chunk := os.read(source, _CHUNK):
-                atomic.write_all(target, chunk)
-                request.progress.advance(name, len(chunk))
-        except OSError as error:
-            raise disk_error(error, f"copying {path}") from error
-        finally:
-            os.close(target)
-        request.progress.done(name)
-        yield copy
+        yield source, status.st_size
     finally:
         os.close(source)
-        copy.unlink(missing_ok=True)
 
 
 def _take(found: _Found, reference: AppcRef | UrlRef | FileRef, request: FetchRequest, way: _Way) -> ImageRecord:

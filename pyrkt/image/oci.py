@@ -115,6 +115,12 @@ def fetch_layout(reference: LayoutRef, request: FetchRequest) -> ImageRecord:
         return _store(layout, resolved, request, str(reference), name, labels)
 
 
+def is_layout_of(reference: LayoutRef, record: ImageRecord) -> bool:
+    """Tell whether the layout has the stored image still. Raises: as ``Layout.top``."""
+    with closing(Layout(reference.path, reference.tag)) as layout:
+        return layout.top().digest in record.all_blobs()  # an index is stored among the blobs
+
+
 def _judge(
     request: FetchRequest, image: Image, signatures: Callable[[Digest], list[Signature]]
 ) -> Callable[[Digest, _Verdict], None]:

@@ -20,18 +20,34 @@ __all__ = ["FetchRequest", "Progress", "Quiet", "fetch", "find"]
 def fetch(text: str, request: FetchRequest) -> ImageRecord:
     """Return the image that ``text`` names: from the store or from where it lies, as the pull policy says.
 
-    What is fetched is verified, decrypted and unpacked before it is stored; what fails is not stored.
+    What is fetched is verified, decrypted and unpacked before it is stored; what fails is not stored. A file or a
+    layout of this host is looked at in any case, unless the policy is "never": it may have been made anew.
     Raises: InvalidSpec for the text; NotFound, Unavailable, NoPermission on the way; NotTrusted by policy; ImageRefused
     for content that is not what it should be.
     """
     reference = parse(text)
-    if request.pull_policy != "update":
-        try:
-            return find(reference, request)
-        except (NotFound, NotTrusted):
-            if request.pull_policy == "never":
-                raise
-    return _fetch(reference, request)
+    if request.pull_policy == "update":
+        return _fetch(reference, request)
+    try:
+        stored = find(reference, request)
+    except (NotFound, NotTrusted):
+        if request.pull_policy == "never":
+            raise
+        return _fetch(reference, request)
+    return stored if request.pull_policy == "never" or _is_still(reference, stored) else _fetch(reference, request)
+
+
+def _is_still(reference: Reference, stored: ImageRecord) -> bool:
+    """Tell whether what lies at a place of this host is what was stored from there; of a remote one nobody asks."""
+    try:
+        match reference:
+            case FileRef():
+                return aci.is_file_of(reference, stored)
+            case LayoutRef():
+                return oci.is_layout_of(reference, stored)
+    except NotFound:
+        pass  # gone since
+    return True
 
 
 def _fetch(reference: Reference, request: FetchRequest) -> ImageRecord:

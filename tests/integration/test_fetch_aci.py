@@ -210,6 +210,26 @@ def test_from_a_url_and_from_a_file(tmp_path: Path, request_: FetchRequest, publ
     assert path.read_bytes() == data
 
 
+def test_a_file_that_was_made_anew_is_the_new_image(
+    tmp_path: Path, request_: FetchRequest, publisher: Publisher
+) -> None:
+    path, new = tmp_path / "app.aci", replace(request_, pull_policy="new")
+
+    def make(content: bytes) -> None:
+        path.write_bytes(aci_tar(files={"content": content}))
+        (tmp_path / "app.aci.asc").write_bytes(publisher.gpg.sign(path, "signer"))
+
+    make(b"one")
+    first = fetch(str(path), new)
+    assert fetch(str(path), new).imported == first.imported
+    make(b"two")
+    assert fetch(str(path), replace(request_, pull_policy="never")).id == first.id
+    second = fetch(str(path), new)
+    assert read(request_, second, "/content") == b"two"
+    path.unlink()
+    assert fetch(str(path), new).id == second.id
+
+
 @pytest.mark.parametrize(
     ("signer", "name", "problem"),
     [

@@ -183,6 +183,21 @@ def test_pull_policies(request_: FetchRequest, registry: RunningRegistry, layout
     assert fetch(name, request_).id != first.id
 
 
+def test_a_layout_that_was_made_anew_is_the_new_image(request_: FetchRequest, tmp_path: Path) -> None:
+    name, new = f"oci:{tmp_path}/made:1", replace(request_, pull_policy="new")
+    made = Layout(path=tmp_path / "made")
+    made.index([made.image([BASE]), made.image([TOP], architecture="arm64")], "1")
+    first = fetch(name, new)
+    assert fetch(name, new).imported == first.imported
+    made.manifests.clear()
+    made.image([BASE, TOP], tag="1")
+    assert fetch(name, replace(request_, pull_policy="never")).id == first.id
+    second = fetch(name, new)
+    assert read(request_, second, "/etc/motd") == b"top\n"
+    made.path.rename(tmp_path / "gone")
+    assert fetch(name, new).id == second.id
+
+
 def test_what_was_stored_unchecked_is_not_used_as_if_it_were(request_: FetchRequest, layout: Layout) -> None:
     name = f"oci:{layout.path}:gzip"
     loose = replace(request_, insecure=frozenset({"image"}))
