@@ -56,16 +56,16 @@ def prepare(ask: PodAsk, pods: Pods, source: Source, *, uuid_file: str = "", det
     Whatever fails leaves nothing: the pod's directory goes again.
     Raises: what fetching, configuring and compiling raise.
     """
-    images = [source.fetch(app.image, app.signature) for app in ask.apps]
-    _check_names(ask, images)
-    with Undo() as undo:
+    # From before the images are found: gc must not take them until the pod says that it uses them.
+    with source.hold(), Undo() as undo:
+        images = [source.fetch(app.image, app.signature) for app in ask.apps]
+        _check_names(ask, images)
         pod = pods.create()
         undo.push(os.close, pod.descriptor)
         undo.push(remove_tree, pod.path)
         if uuid_file:
             save_uuid(uuid_file, pod)
-        with source.hold():
-            remarks = _fill(pod, ask, images, pods, source, detach=detach)
+        remarks = _fill(pod, ask, images, pods, source, detach=detach)
         undo.keep()
     for remark in remarks:
         log.warn(remark)

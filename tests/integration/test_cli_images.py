@@ -13,6 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from pyrkt.base.dirs import ConfigDirs
+from pyrkt.base.errors import Busy
+from pyrkt.cli.progress import progress
+from pyrkt.pod.ask import App, PodAsk, Pull
+from pyrkt.pod.directory import Pods
+from pyrkt.pod.images import Source
+from pyrkt.pod.prepare import prepare
+from pyrkt.store import ImageRecord, Store
+from pyrkt.store.gc import collect
 from tests.support import keys
 from tests.support.oci import ours, peer
 from tests.support.pods import Pyrkt, end, make_aci, make_layout, sha512
@@ -174,6 +183,24 @@ def test_gc_keeps_what_pods_use_and_rm_breaks_no_pod(tmp_path: Path, stored: Pyr
     assert "tree" in tool.ok("image", "gc", "--all")
     assert not list((tool.data / "trees").iterdir())
     assert not list((tool.data / "blobs").glob("*/*"))
+
+
+def test_gc_waits_while_a_pod_is_made(tmp_path: Path, stored: Pyrkt) -> None:
+    """From finding its image until the pod says which trees it uses, they are kept."""
+
+    class Watched(Source):
+        def fetch(self, text: str, signature: str = "") -> ImageRecord:
+            record = super().fetch(text, signature)
+            with pytest.raises(Busy):
+                collect(Store(self.store.root), grace=0)
+            return record
+
+    tool = Pyrkt(tmp_path)
+    dirs = ConfigDirs(system="/nonexistent", local="/nonexistent")
+    source = Watched(str(tool.data), dirs, Pull(insecure=frozenset({"image"})), progress(quiet=True))
+    made = prepare(PodAsk(apps=(App(image=oci(stored)),)), Pods(str(tool.data)), source)
+    os.close(made.pod.descriptor)
+    assert all(source.store.trees.has(tree) for tree in Path(made.pod.path, "trees").read_text().split())
 
 
 def test_trust_then_fetch_what_that_key_signed(tmp_path: Path) -> None:
