@@ -192,6 +192,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.DOMAINNAME: lambda name: f"domainname {quote(name)}",
     steps.ROOT_IDS: lambda: "setpriv --reuid 0 --regid 0 --clear-groups",
     steps.TIME: lambda text: f"unshare --time; echo {quote(text.decode().strip())} > /proc/self/timens_offsets",
+    steps.STILL: lambda pid, started: f"test $(cut -d' ' -f22 /proc/{pid}/stat) = {started}",
     steps.PROPAGATION: lambda path, flags: f"mount --make-{_PROPAGATIONS.get(flags, str(flags))} {quote(path)}",
     steps.ROOT_BIND: lambda path, deep: f"mount --{'r' if deep else ''}bind {quote(path)} {quote(path)}",
     steps.ROOT_OVERLAY: _overlay,

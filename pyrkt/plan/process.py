@@ -172,9 +172,10 @@ def privileges(draft: Draft, subject: Subject, process: Process, place: Place, s
 
     Without no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before the identity; with it, as late as can be.
     """
-    caps, user = Caps(draft, subject, process), process.user
+    caps, user, first_fd = Caps(draft, subject, process), process.user, 3 + place.preserve_fds
     home(draft, process)  # before the filter, which may forbid to open the file
     if not process.no_new_privileges:
+        draft.add(steps.CLOSE_FDS, first_fd)  # under it there may be no way to, and an image may have chosen it
         filter_calls(draft, subject, place, seccomp)
     draft.add(steps.CAPS_BOUND, caps.bounding, cause="/process/capabilities/bounding")
     if user.additional_gids and denies_groups(subject):
@@ -183,6 +184,8 @@ def privileges(draft: Draft, subject: Subject, process: Process, place: Place, s
             "an ordinary user's namespace of one id has no further groups",
             hint="map more ids, with newuidmap and newgidmap installed",
         )
+    # As root first: images name directories that their user may not enter, and runc and crun let them.
+    draft.add(steps.CHDIR, process.cwd, cause="/process/cwd")
     groups = b"".join([gid.to_bytes(4, "little") for gid in user.additional_gids])
     draft.add(steps.USER, user.uid, user.gid, groups, cause="/process/user")
     args = (caps.effective, caps.permitted, caps.inheritable, caps.ambient)
@@ -191,9 +194,8 @@ def privileges(draft: Draft, subject: Subject, process: Process, place: Place, s
         draft.add(steps.NO_NEW_PRIVS, cause="/process/noNewPrivileges")
     umask = 0o022 if user.umask is None else user.umask
     draft.add(steps.UMASK, umask, cause="default" if user.umask is None else "/process/user/umask")
-    draft.add(steps.CHDIR, process.cwd, cause="/process/cwd")
-    draft.add(steps.CLOSE_FDS, 3 + place.preserve_fds)
     if process.no_new_privileges:
+        draft.add(steps.CLOSE_FDS, first_fd)
         filter_calls(draft, subject, place, seccomp)
 
 

@@ -63,10 +63,11 @@ def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> in
         raise Busy("cannot exec in a paused container (use --ignore-paused to override)")
     if current.name not in (CREATED, RUNNING, PAUSED):
         raise NotFound("cannot exec in a stopped container")
-    return _launch(settings, values, container, current.pid, arguments[1:])
+    return _launch(settings, values, container, arguments[1:])
 
 
-def _launch(settings: Settings, values: dict[str, Any], container: Container, pid: int, command: list[str]) -> int:
+def _launch(settings: Settings, values: dict[str, Any], container: Container, command: list[str]) -> int:
+    first = containers.recorded_pid(container.directory)
     config = lifecycle.config_of(container)
     config = config.replace(process=wanted_process(config, values, command))
     launching.check_terminal(config, values["console-socket"], detached=values["detach"])
@@ -80,12 +81,13 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, pi
         keyring=f"_ses.{container.id}",
     )
     plan = joining.plan_of(
-        joining.joined(config, pid),
+        joining.joined(config, first[0]),
         container.bundle,
         host.probe(),
         container.cgroup,
         place,
         launching.compiled_filter(config, settings),
+        first,
     )
     if not values["detach"]:
         launch.run(encode(plan), plan.causes)

@@ -34,10 +34,20 @@ def joined(config: Config, pid: int) -> Config:
     return config.replace(hostname="", domainname="", linux=linux.replace(namespaces=spaces))
 
 
-def plan_of(config: Config, bundle: str, host: Host, cgroup: CgroupLayout, place: Place, seccomp: bytes) -> Plan:
+def plan_of(
+    config: Config,
+    bundle: str,
+    host: Host,
+    cgroup: CgroupLayout,
+    place: Place,
+    seccomp: bytes,
+    first: tuple[int, int],
+) -> Plan:
     """Compile the process of ``config``, whose namespaces are all to be joined.
 
-    ``cgroup`` is that of the running container: it is entered, neither made nor removed.
+    ``first`` is pid and start time of the container's first process: it may end before its namespaces are opened,
+    and its number be used again, by a process of the host. ``cgroup`` is that of the running container: it is
+    entered, neither made nor removed.
     """
     draft, subject = Draft(), Subject(config, bundle, host)
     program = process.required(subject)
@@ -46,6 +56,7 @@ def plan_of(config: Config, bundle: str, host: Host, cgroup: CgroupLayout, place
     if not place.foreground:
         draft.add(steps.LEAVE, phase=BEFORE)
     namespaces.join(draft, subject)
+    draft.add(steps.STILL, *first, phase=BEFORE)
     namespaces.clone(draft, 0, cgroup)
     namespaces.enter_cgroup(draft, subject, cgroup)
     process.limits_from_outside(draft, subject, program)

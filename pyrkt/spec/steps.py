@@ -30,6 +30,7 @@ HOOK = 27
 STARTED = 28
 LEAVE = 29
 MEET = 30
+STILL = 31
 SETNS = 40
 UNSHARE = 41
 SETSID = 42
@@ -110,6 +111,7 @@ TABLE = {
     STARTED: ("STARTED", "", 2),
     LEAVE: ("LEAVE", "", 1),
     MEET: ("MEET", "", 6),
+    STILL: ("STILL", "ii", 1),
     SETNS: ("SETNS", "ii", 13),
     UNSHARE: ("UNSHARE", "i", 12),
     SETSID: ("SETSID", "", 12),

@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <time.h>
 
-enum { FIRST_FD = 3, CLOEXEC = 4 /* CLOSE_RANGE_CLOEXEC */, EXECUTE = 1 /* X_OK */ };
+enum { FIRST_FD = 3, EXECUTE = 1 /* X_OK */, MOST_KEPT = MAX_APPS + 8 };
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 void default_signals(void)
@@ -30,19 +30,77 @@ void die_with_parent(void)
 		sys_exit(START_FAILED);
 }
 
+long close_all_but(i64 first, const long *kept, u32 count)
+{
+	long sorted[MOST_KEPT];
+	u32 used = 0;
+	for (u32 i = 0; i < count && used < MOST_KEPT; i++) {
+		u32 at = used;
+		if (kept[i] < first)
+			continue;
+		for (; at && sorted[at - 1] > kept[i]; at--)
+			sorted[at] = sorted[at - 1];
+		sorted[at] = kept[i];
+		used++;
+	}
+	long r = 0;
+	for (u32 i = 0; i < used && r >= 0; i++) {
+		if (first < sorted[i])
+			r = sys(__NR_close_range, first, sorted[i] - 1, 0);
+		first = sorted[i] + 1;
+	}
+	return r < 0 ? r : sys(__NR_close_range, first, ~0u, 0);
+}
+
+/* By number: where the caller had not open what it promised to the program, they lie among those that stay open. */
+static long close_own(bool proc, bool slots)
+{
+	long *own[SLOTS + 3] = {&self.root};
+	u32 count = 1;
+	long r = 0;
+	if (proc) {
+		own[count++] = &self.proc;
+		own[count++] = &self.fifo;
+	}
+	for (int i = 0; slots && i < SLOTS; i++)
+		own[count++] = &self.slots[i];
+	for (u32 i = 0; i < count; i++) {
+		long closed = *own[i] < 0 ? 0 : sys(__NR_close, *own[i]);
+		*own[i] = -1;
+		if (closed < 0)
+			r = closed;
+	}
+	return r;
+}
+
+static bool comes(enum code code)
+{
+	return next_step(self.index, self.phase, code) < next_step(self.index, self.phase, STEP_EXEC);
+}
+
+/* Closed, not close-on-exec: the image names the program, its interpreter and what links lead to, and
+ * /proc/self/fd/N/... is looked up while N is still open.  Through the host's procfs that is the root of each process
+ * with no more capabilities than ours (of the kind of CVE-2024-21626).  Before the filter, which may come from the
+ * image too and could forbid it. */
 long step_CLOSE_FDS(const struct step *step)
 {
 	i64 first = step_number(step, 0);
 	if (first < FIRST_FD || first > INT_MAX)
 		return -EINVAL;
-	self.first_fd = (u32)first;
-	return sys(__NR_close_range, first, ~0u, CLOEXEC);
+	bool agent = comes(STEP_SECCOMP_AGENT);
+	bool proc = agent || comes(STEP_USER) || comes(STEP_HOOK) || comes(STEP_WAIT_START);
+	long r = close_own(!proc, !agent);
+	if (r < 0)
+		return r;
+	long kept[SLOTS + 5] = {self.channel, self.ready, self.go, self.proc, self.fifo};
+	memcpy(kept + 5, self.slots, sizeof self.slots);
+	return close_all_but(first, kept, SLOTS + 5);
 }
 
-long step_CHDIR(const struct step *step)
+static long change_directory(const char *path)
 {
 	static char where[PATH_MAX];
-	long r = sys(__NR_chdir, step_text(step, 0));
+	long r = sys(__NR_chdir, path);
 	if (r < 0)
 		return r;
 	/* a directory outside the root, by a descriptor that somebody left open (CVE-2024-21626) */
@@ -51,6 +109,30 @@ long step_CHDIR(const struct step *step)
 		return 0;
 	self.detail = AT_TYPE;
 	return r < 0 && r != -ERANGE ? r : -EXDEV;
+}
+
+static u32 late_directory; /* the CHDIR step that only the user can do, as on a file system of his own; 0 is none */
+
+long step_CHDIR(const struct step *step)
+{
+	long r = change_directory(step_text(step, 0));
+	if ((r != -EACCES && r != -EPERM) || !comes(STEP_USER))
+		return r;
+	late_directory = self.index;
+	return 0;
+}
+
+long enter_late_directory(void)
+{
+	if (!late_directory)
+		return 0;
+	u32 user = self.index;
+	self.index = late_directory;
+	self.detail = NOWHERE;
+	long r = change_directory(step_text(&self.plan.steps[self.index], 0));
+	if (r >= 0)
+		self.index = user;
+	return r;
 }
 
 static const char *search_path(const char *const *environment)
@@ -169,8 +251,11 @@ static long meet_apps(void)
 long step_EXEC(const struct step *step)
 {
 	u64 none = 0;
+	long r = close_own(true, true);
+	if (r < 0)
+		return r;
 	if (self.phase == APP_PHASE) {
-		long r = meet_apps();
+		r = meet_apps();
 		if (r < 0)
 			return r;
 	}
@@ -183,7 +268,6 @@ long step_EXEC(const struct step *step)
 	default_signals();
 	if (self.phase == CHILD && !self.leaves)
 		die_with_parent();
-	sys(__NR_close_range, self.first_fd, ~0u, CLOEXEC);
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 	return find(step_text(step, 0), execute);
 }

@@ -60,6 +60,7 @@ _WORDS = {
     steps.PID_FILE: "writing the pid file {0}",
     steps.RECORD: "recording the container's pid in {0}",
     steps.HOOK: "running the hook {0}",
+    steps.STILL: "joining the namespaces of process {0}",
     steps.SETNS: "joining a namespace",
     steps.UNSHARE: "making a namespace",
     steps.SETSID: "starting a session",
@@ -124,6 +125,7 @@ _EXEC_HINTS = {
 }
 
 _STEP_HINTS = {
+    (steps.STILL, numbers.ESRCH): "the container has ended meanwhile",
     (steps.SETNS, numbers.EINVAL): "is the namespace of the kind that the configuration says?",
     (steps.CLONE, numbers.ENOSPC): "too many namespaces: see /proc/sys/user/max_*_namespaces",
     (steps.CLONE, numbers.EPERM): "run as root, or with a user namespace; user namespaces may be switched off here",

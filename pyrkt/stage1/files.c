@@ -176,6 +176,17 @@ long step_RECORD(const struct step *step)
 	return r < 0 ? r : replace_file(step_text(step, 0), words, text.used, 0600);
 }
 
+long step_STILL(const struct step *step)
+{
+	char digits[24] = "";
+	struct text text = TEXT(digits);
+	i64 found;
+	long r = start_time(step_number(step, 0), &text);
+	if (r < 0)
+		return r == -ENOENT ? -ESRCH : r;
+	return text_number(digits, &found) && found == step_number(step, 1) ? 0 : -ESRCH;
+}
+
 /* For a pod the supervisor has written each app's file when the app ended. */
 long step_EXIT_FILE(const struct step *step)
 {

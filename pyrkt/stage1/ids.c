@@ -81,5 +81,9 @@ long step_USER(const struct step *step)
 	if (r < 0)
 		return r;
 	self.detail = AT_UID;
-	return sys(__NR_setresuid, uid, uid, uid);
+	r = sys(__NR_setresuid, uid, uid, uid);
+	/* a change of ids makes it what fs.suid_dumpable says */
+	if (r >= 0)
+		r = sys(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+	return r < 0 ? r : enter_late_directory();
 }

@@ -175,30 +175,15 @@ static long let_go_of_all(void)
 	return r;
 }
 
-static void sort(long *numbers, u32 count)
-{
-	for (u32 i = 1; i < count; i++)
-		for (u32 j = i; j && numbers[j - 1] > numbers[j]; j--) {
-			long swap = numbers[j];
-			numbers[j] = numbers[j - 1];
-			numbers[j - 1] = swap;
-		}
-}
-
 /* PID 1 never executes anything, so close-on-exec closes nothing here. */
-static void close_the_rest(void)
+static long close_the_rest(void)
 {
-	long kept_fds[MAX_APPS + 4] = {2, self.channel, pod.signals, pod.ready_pipe[0]};
+	long kept_fds[MAX_APPS + 4] = {self.channel, pod.signals, pod.ready_pipe[0], pod.go_pipe[1]};
 	u32 count = 4;
 	for (u32 i = 0; i < pod.count; i++)
 		if (!pod.apps[i].ended)
 			kept_fds[count++] = pod.apps[i].pidfd;
-	sort(kept_fds, count);
-	for (u32 i = 0; i < count; i++) {
-		u32 first = (u32)kept_fds[i] + 1, last = i + 1 < count ? (u32)kept_fds[i + 1] - 1 : ~0u;
-		if (first <= last)
-			sys(__NR_close_range, first, last, 0);
-	}
+	return close_all_but(3, kept_fds, count);
 }
 
 /* Bytes come from apps that are set up; the end comes when each of them has become its program. */
@@ -210,11 +195,12 @@ static long read_ready(void)
 		pod.ready += (u32)r;
 	if (r > 0 && pod.ready == pod.count) {
 		r = let_go_of_all();
+		if (r >= 0)
+			r = close_the_rest();
 		if (r < 0)
 			return r;
 		pod.released = true;
-		sys_close(pod.go_pipe[1]);
-		close_the_rest();
+		sys_close(pod.go_pipe[1]); /* from here on the apps are not ours any more */
 	}
 	if (r == 0 && pod.released && !pod.announced) {
 		struct message message = {READY, self.index, 0, 0};

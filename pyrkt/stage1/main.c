@@ -72,7 +72,6 @@ int main(int argc, char **argv, char **envp)
 	self.plan_fd = plan_fd;
 	self.report = report;
 	self.channel = self.fifo = self.child_fd = self.root = -1;
-	self.first_fd = 3;
 	for (int i = 0; i < SLOTS; i++)
 		self.slots[i] = -1;
 	sys(__NR_fcntl, plan_fd, F_SETFD, FD_CLOEXEC);

@@ -32,7 +32,8 @@ static _Noreturn void start_program(const char *path, const char **argv, const c
 	sys(__NR_chdir, "/");
 	default_signals();
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
-	sys(__NR_close_range, 3, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
+	/* closed before its path is looked up: inside a container that path may be a link to one of them */
+	close_all_but(3, NULL, 0);
 	long r = become(path, argv, envp);
 	sys_exit(r == -ENOENT || r == -ENOTDIR ? PROGRAM_MISSING : NOT_EXECUTABLE);
 }

@@ -31,6 +31,13 @@ i64 clone_process(u64 flags, i32 *pidfd, long cgroup)
 	return clone_words(flags, SIGCHLD, pidfd, cgroup);
 }
 
+/* The caller's variables, secrets among them, are no concern of whoever can read /proc/1/environ inside. */
+static void forget_environment(void)
+{
+	for (char **word = self.environment; *word; word++)
+		memset(*word, 0, strlen(*word));
+}
+
 static _Noreturn void first_process(long channel)
 {
 	sys_close(self.channel);
@@ -39,6 +46,7 @@ static _Noreturn void first_process(long channel)
 	sys_close(self.plan_fd);
 	self.report = self.plan_fd = -1;
 	self.phase = CHILD;
+	forget_environment();
 	if (!self.leaves)
 		die_with_parent();
 	await_go();
@@ -54,6 +62,7 @@ static _Noreturn void joining_process(u64 flags, long cgroup, long channel, long
 {
 	struct born born = {.pidfd = -1};
 	sys(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0); /* before anybody inside can see us (CVE-2019-5736) */
+	forget_environment();
 	self.joining = true;
 	for (u32 i = 0; i < self.plan.count && born.error >= 0; i++)
 		if (self.plan.steps[i].code == STEP_SETNS)

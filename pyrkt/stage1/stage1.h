@@ -52,7 +52,6 @@ struct self {
 	long child_fd;
 	i64 exit_code;
 	u32 umask;
-	u32 first_fd; /* from here on nothing is inherited by the program */
 	bool joins, joining, leaves, empty_root;
 	long ready, go; /* an app's ends of the pipes to the pod's PID 1 */
 };
@@ -94,6 +93,8 @@ long map_ids(i64 pid, struct bytes uids, struct bytes gids, bool deny);
 
 /* exec.c */
 long become(const char *program, const char **argv, const char **envp); /* returns only if it fails */
+long close_all_but(i64 first, const long *kept, u32 count); /* every descriptor from first on */
+long enter_late_directory(void); /* as the user that the process has become */
 
 /* program.c */
 long run_program(const char *path, const char **argv, const char **envp, long input, i64 seconds);

@@ -55,6 +55,7 @@ STEP(28, STARTED, "", P, "the P steps after it wait until the program runs (post
 STEP(30, MEET, "", P | C,
      "the supervisor waits until the first process has come to its MEET, does the P steps that follow, then lets it go on "
      "(prestart and createRuntime hooks: after the mounts, before the pivot)")
+STEP(31, STILL, "ii", B, "pid, start time: that process has not ended, so what was opened by its number was its own")
 STEP(29, LEAVE, "", B, "the supervisor ends as soon as the program runs: nobody relays, nobody does E steps")
 
 /* namespaces */
@@ -118,7 +119,8 @@ STEP(103, SELINUX, "s", C | A, "label for exec; failing is fatal")
 STEP(104, SCHEDULER, "b", C | A, "struct sched_attr")
 STEP(105, IO_PRIORITY, "i", C | A, "ioprio_set value")
 STEP(106, CHDIR, "s", C | A, "inside the root; must not be unreachable")
-STEP(107, CLOSE_FDS, "i", C | A, "first descriptor to mark close-on-exec (3 + preserved)")
+STEP(107, CLOSE_FDS, "i", C | A,
+     "first descriptor to close (3 + preserved); what USER, HOOK, SECCOMP_AGENT and WAIT_START still need is closed by EXEC")
 STEP(108, WAIT_START, "s", C,
      "fifo path (opened first of all): set up; block until somebody opens it for reading; the supervisor leaves")
 STEP(109, EXEC, "sll", C | A, "program (searched in the PATH of env unless it has a slash), argv, env; never returns")

@@ -124,7 +124,8 @@ def test_the_caller_is_the_parent_and_nothing_of_ours_stays(runtime: Runtime, bo
     assert b"pyrkt" not in Path(f"/proc/{parent}/cmdline").read_bytes()
     assert [other for other in oci.processes(name) if other != os.getpid()] == []
     assert runtime.call("start", name).code == 0
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\x00"
+    # start returns when the container goes on, a moment before it has become the program
+    assert oci.eventually(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\x00")
 
 
 def test_run_detached(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:

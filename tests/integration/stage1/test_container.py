@@ -104,9 +104,19 @@ def test_user_groups_and_ambient_capabilities(rootfs: Path) -> None:
         assert f"Cap{name}:\t{bind:016x}" in out
 
 
+def test_a_directory_that_only_its_user_may_enter(rootfs: Path) -> None:
+    (rootfs / "mine").mkdir(mode=0o700)
+    os.chown(rootfs / "mine", 1000, 1000)
+    change = 1 << 6 | 1 << 7  # CAP_SETGID, CAP_SETUID: enough to become the user, not to look where root may not
+    last = ((s.CAPS, C, change, change, 0, 0), (s.CHDIR, C, "/mine"), (s.USER, C, 1000, 1000, b""))
+    assert shell(rootfs, "pwd", last=last) == "/mine\n"
+    done = run(hand.container(rootfs, "/bin/true", last=(*last[:2], (s.USER, C, 1001, 1001, b""))))
+    assert done.returncode == 125
+
+
 def test_rlimits_and_oom_score(rootfs: Path) -> None:
-    last = ((s.RLIMIT, C, 7, 100, 200), (s.OOM_SCORE, C, 500))
-    assert shell(rootfs, "ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj", last=last) == "100\n200\n500\n"
+    inside = ((s.RLIMIT, C, 7, 100, 200), (s.OOM_SCORE, C, 500))
+    assert shell(rootfs, "ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj", inside=inside) == "100\n200\n500\n"
 
 
 def test_read_only_root(rootfs: Path) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pyrkt.base.errors import StartFailed
+from pyrkt.kernel.process import capabilities, start_time
 from pyrkt.spec import steps as s
 from pyrkt.stage1 import launch
 from tests.support import handmade as hand
-from tests.support.handmade import C
+from tests.support.handmade import B, C
 from tests.support.stage1 import LEAKS, failure_of, run, said, shell
 
 pytestmark = pytest.mark.root
@@ -53,9 +55,22 @@ def test_a_link_into_proc_is_no_mount_point(rootfs: Path) -> None:
     assert "procfs" in words
 
 
+@pytest.mark.parametrize("way", ["1/root/bin/true", "../bin/true", "bin/true"])
+def test_no_program_is_found_through_a_descriptor_of_ours(rootfs: Path, way: str) -> None:
+    (rootfs / "link").symlink_to("/proc/self/fd")
+    every = capabilities()["permitted"]
+    for number in range(3, 20):
+        plan = hand.container(rootfs, f"/link/{number}/{way}")
+        at = plan.index((s.CAPS, C, hand.DEFAULT_CAPS, hand.DEFAULT_CAPS, 0, 0))
+        plan[at] = (s.CAPS, C, every, every, 0, 0)
+        plan.remove((s.CAPS_BOUND, C, hand.DEFAULT_CAPS))
+        assert run(plan, before=LEAKS).returncode == 127, number
+
+
 @pytest.mark.parametrize("directory", ["/proc/self/fd/7", "/proc/self/fd/8/.."])
 def test_the_working_directory_lies_inside(rootfs: Path, directory: str) -> None:
-    plan = hand.container(rootfs, "/bin/ls", "-d", "home", last=((s.CHDIR, C, directory),))
+    plan = hand.container(rootfs, "/bin/ls", "-d", "home")
+    plan.insert(plan.index((s.PIVOT, C)) + 1, (s.CHDIR, C, directory))
     done = run(plan, before=LEAKS)
     assert (done.returncode, done.stdout) == (125, "")
 
@@ -74,3 +89,13 @@ def test_own_executable_cannot_be_written(rootfs: Path) -> None:
 
 def test_device_number_decides_not_the_name(rootfs: Path) -> None:
     assert shell(rootfs, "echo x > /dev/null; head -c 3 /dev/zero | cat | ls -l /dev/full").startswith("crw-rw-rw-")
+
+
+def test_a_number_used_again_is_not_who_it_was(rootfs: Path) -> None:
+    me, started = os.getpid(), start_time(os.getpid())
+    assert run(hand.container(rootfs, "/bin/true", before=((s.STILL, B, me, started),))).returncode == 0
+    for pid, time in ((me, started - 1), (2**22 - 1, started)):
+        error = failure_of(hand.container(rootfs, "/bin/true", before=((s.STILL, B, pid, time),)))
+        assert f"namespaces of process {pid}" in said(error)
+        assert isinstance(error, StartFailed)
+        assert error.hint == "the container has ended meanwhile"

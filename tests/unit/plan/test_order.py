@@ -84,6 +84,8 @@ def laws(plan: Plan, phase: int) -> None:
     before("TERMINAL", "ROOT_READ_ONLY")
     before(turn, "USER")
     before("CAPS_BOUND", "USER")
+    before("CHDIR", "USER")
+    before("CLOSE_FDS", "SECCOMP")
     before("USER", "CAPS")
     before("CAPS", "NO_NEW_PRIVS")
     before("CLOSE_FDS", "WAIT_START")

@@ -101,7 +101,7 @@ def test_a_file_describes_all_of_it(tmp_path: Path) -> None:
 
 def plan_of(config: Any, **place: Any) -> list[tuple[str, int, tuple[Any, ...]]]:
     layout = CgroupLayout(enter=("/cg/pids/x",), clone_into="/cg2/x", make=("/cg/pids/x",), remove=("/cg/pids/x",))
-    plan = joining.plan_of(joining.joined(config, 77), "/b", HOST, layout, Place(**place), b"")
+    plan = joining.plan_of(joining.joined(config, 77), "/b", HOST, layout, Place(**place), b"", (77, 4711))
     return [(step.name, step.phase, step.args) for step in plan.steps]
 
 
@@ -115,6 +115,14 @@ def test_every_namespace_is_joined_none_is_made() -> None:
     assert len([row for row in rows if row[0] == "SETNS"]) == 6
 
 
+def test_the_process_is_seen_to_live_after_its_namespaces_were_opened() -> None:
+    rows = plan_of(CONFIG)
+    names = [name for name, _, _ in rows]
+    last = max(place for place, row in enumerate(rows) if row[0] == "OPEN" and str(row[2][1]).startswith("/proc/"))
+    assert last < names.index("STILL") < names.index("CLONE")
+    assert rows[names.index("STILL")][2] == (77, 4711)
+
+
 def test_cgroups_are_entered_neither_made_nor_removed() -> None:
     names = [name for name, _, _ in plan_of(CONFIG)]
     assert "ENTER_CGROUP_SLOT" in names
@@ -123,7 +131,7 @@ def test_cgroups_are_entered_neither_made_nor_removed() -> None:
 
 def test_it_gives_up_what_the_first_process_gave_up_in_the_same_order() -> None:
     names = [name for name, _, _ in plan_of(CONFIG)]
-    order = ["DUMPABLE", "CAPS_BOUND", "USER", "CAPS", "NO_NEW_PRIVS", "CHDIR", "CLOSE_FDS", "EXEC"]
+    order = ["DUMPABLE", "CAPS_BOUND", "CHDIR", "USER", "CAPS", "NO_NEW_PRIVS", "CLOSE_FDS", "EXEC"]
     assert [name for name in names if name in order] == order
 
 
