@@ -21,6 +21,7 @@ from pyrkt.cli.pods import DURATION
 from pyrkt.pod.lifecycle import failures
 from pyrkt.store import ImageRecord, Store
 from pyrkt.store.gc import collect as collect_store
+from pyrkt.store.gc import discard as discard_damaged
 from pyrkt.store.gc import verify as verify_store
 
 if TYPE_CHECKING:
@@ -191,19 +192,24 @@ def export(settings: Settings, image: str, target: str, overwrite: bool) -> None
 @click.command()
 @click.argument("images", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Check the whole store; the default without IMAGES.")
+@click.option("--discard", is_flag=True, help="Take away what is damaged: the next fetch brings it anew.")
 @pass_settings
-def verify(settings: Settings, images: tuple[str, ...], everything: bool) -> None:
+def verify(settings: Settings, images: tuple[str, ...], everything: bool, discard: bool) -> None:
     """Check IMAGES (all, if none is named): blobs are hashed again, trees compared with what was unpacked."""
     store = _store(settings)
     chosen = {store.images.find(text).id for text in images}
     problems = verify_store(store)
     if chosen and not everything:
-        problems = [line for line in problems if any(identity in line for identity in chosen)]
-    for line in problems:
+        problems = [problem for problem in problems if problem.image in chosen]
+    for problem in problems:
+        show.out(f"{problem}\n")
+    for line in discard_damaged(store, problems) if discard else ():
         show.out(f"{line}\n")
     if problems:
+        hint = "" if discard else "--discard takes away what is damaged; "
         raise ImageRefused(
-            f"{len(problems)} problem(s) in the store", hint="remove the images named above and fetch them again"
+            f"{len(problems)} problem(s) in the store",
+            hint=f"{hint}then fetch the images named above again: pyrkt fetch, or --pull-policy=update",
         )
     count = len(chosen) or len(store.images.all())
     show.out(f"successfully verified {count} image(s)\n")

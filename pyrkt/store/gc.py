@@ -15,7 +15,7 @@ from pyrkt.store.remove import remove_tree
 from pyrkt.store.trees import entries_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from pyrkt.store.layout import Store
@@ -126,33 +126,66 @@ def pod_trees(store: Store) -> set[str]:
     return found
 
 
-def verify(store: Store) -> list[str]:
-    """Return what is wrong with the store, one line each; nothing if every image is whole.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one image; ``damaged`` is what ``discard`` would take away, None if there is nothing left."""
+
+    image: str
+    text: str
+    damaged: Removal | None = None
+
+    def __str__(self) -> str:
+        return f"image {self.image}: {self.text}"
+
+
+def verify(store: Store) -> list[Problem]:
+    """Return what is wrong with the store; nothing if every image is whole.
 
     Blobs are hashed again; trees are compared with the digest of their entries (``trees.entries_digest`` says what
     that finds and what not).
     """
-    problems: list[str] = []
-    seen_blobs: dict[Digest, str] = {}
-    seen_trees: dict[str, str] = {}
+    problems: list[Problem] = []
+    seen: dict[Removal, str] = {}
     for identity, record in store.images.each():
         if not isinstance(record, ImageRecord):
-            problems.append(f"image {identity}: {record.message}")
+            problems.append(Problem(identity, record.message))
             continue
-        for digest in record.all_blobs():
-            if digest not in seen_blobs:
-                seen_blobs[digest] = "".join(_blob_problem(store, digest))
-            if seen_blobs[digest]:
-                problems.append(f"image {identity}: {seen_blobs[digest]}")
-        for tree in record.all_trees():
-            if tree not in seen_trees:
-                seen_trees[tree] = "".join(_tree_problem(store, tree))
-            if seen_trees[tree]:
-                problems.append(f"image {identity}: {seen_trees[tree]}")
+        parts = [
+            *((Removal("blob", digest, store.blobs.path(digest)), _blob_problem) for digest in record.all_blobs()),
+            *((Removal("tree", tree, store.trees.path(tree).parent), _tree_problem) for tree in record.all_trees()),
+        ]
+        for part, check in parts:
+            if part not in seen:
+                seen[part] = "".join(check(store, part.name))
+            if seen[part]:
+                problems.append(Problem(identity, seen[part], part if part.path.exists() else None))
     return problems
 
 
-def _blob_problem(store: Store, digest: Digest) -> Iterator[str]:
+def discard(store: Store, problems: Iterable[Problem]) -> list[str]:
+    """Take away what is damaged, so that a fetch brings it anew; return what went, and what stays and why.
+
+    While it lies there every fetch takes it for stored. Raises: OSError.
+    """
+    done: list[str] = []
+    with store.alone(wait=True):
+        used = pod_trees(store)
+        for part in dict.fromkeys(problem.damaged for problem in problems):
+            if part is None:
+                continue
+            if part.name in used:
+                done.append(f"{part} stays: a pod uses it")
+                continue
+            if part.kind == "tree":
+                store.trees.remove(part.name)
+            else:
+                remove_tree(part.path)
+            done.append(f"{part} discarded")
+    return done
+
+
+def _blob_problem(store: Store, name: str) -> Iterator[str]:
+    digest = Digest(name)
     try:
         found = hasher(digest)
         for piece in store.blobs.chunks(digest):

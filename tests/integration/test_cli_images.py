@@ -170,6 +170,35 @@ def test_verify_finds_what_was_changed(stored: Pyrkt) -> None:
     stored.ok("image", "verify", oci(stored))
 
 
+@pytest.mark.parametrize("kind", ["oci", "appc"])
+def test_what_is_damaged_is_discarded_and_fetched_anew(tmp_path: Path, stored: Pyrkt, kind: str) -> None:
+    tool, image = Pyrkt(tmp_path), oci(stored) if kind == "oci" else str(stored.base / "box.aci")
+    tool.ok("fetch", image)
+    (tree,) = tool.data.glob("trees/*/fs/etc/passwd")
+    blob = max(tool.data.glob("blobs/*/*"), key=lambda path: path.stat().st_size)
+    for path in (tree, blob):
+        path.chmod(0o600)
+        path.write_bytes(b"damaged")
+    tool.ok("fetch", image)
+    answer = tool.call("image", "verify", "--discard")
+    assert (answer.code, answer.out.count("has changed"), answer.out.count("discarded")) == (65, 2, 2), answer
+    tool.ok("run", image, "--exec=/bin/true")
+    tool.ok("fetch", image)
+    tool.ok("image", "verify")
+    assert tree.read_bytes().startswith(b"root:")
+
+
+def test_what_a_pod_uses_is_not_discarded(tmp_path: Path, stored: Pyrkt) -> None:
+    tool = Pyrkt(tmp_path)
+    uuid = tool.ok("prepare", oci(stored), "--", "true").strip()
+    (tree,) = tool.data.glob("trees/*/fs/etc/passwd")
+    tree.write_bytes(b"damaged")
+    assert "stays: a pod uses it" in tool.call("image", "verify", "--discard").out
+    tool.ok("rm", uuid)
+    assert "discarded" in tool.call("image", "verify", "--discard").out
+    assert not list(tool.data.glob("trees/*"))
+
+
 def test_gc_keeps_what_pods_use_and_rm_breaks_no_pod(tmp_path: Path, stored: Pyrkt) -> None:
     tool = Pyrkt(tmp_path)
     tool.ok("fetch", oci(stored))

@@ -415,11 +415,11 @@ class TestVerify:
         path.chmod(0o600)
         path.write_bytes(b"evil")
         (problem,) = verify(store)
-        assert problem.startswith(f"image {image.id}: blob {SHA256} has changed")
+        assert str(problem).startswith(f"image {image.id}: blob {SHA256} has changed")
 
     def test_finds_a_missing_blob(self, store: Store) -> None:
         store.images.put(record(store, blobs=(SHA512,)))
-        assert "not in the store" in verify(store)[0]
+        assert "not in the store" in verify(store)[0].text
 
     @pytest.mark.parametrize("damage", ["cut", "gone", "more", "mode", "link", "tree"])
     def test_finds_a_changed_tree(self, store: Store, damage: str) -> None:
