@@ -269,12 +269,7 @@ def _put_config(image: _Resolved, request: FetchRequest) -> Digest:
 
 def _ciphers(manifest: Manifest, request: FetchRequest) -> list[LayerCipher | None]:
     """Open the key of every encrypted layer, before any is fetched. Raises: NotTrusted naming the recipients."""
-    return [
-        ocicrypt.unwrap(layer.annotations, request.keys, f"layer {layer.digest}")
-        if ocicrypt.is_encrypted(layer.media_type)
-        else None
-        for layer in manifest.layers
-    ]
+    return [ocicrypt.cipher_of(layer, request.keys) for layer in manifest.layers]
 
 
 def _layers(

@@ -23,11 +23,13 @@ from pyrkt.spec.digest import Digest, parse_digest
 from pyrkt.trust import jwe
 
 if TYPE_CHECKING:
+    from pyrkt.spec.image import Descriptor
     from pyrkt.trust.keys import DecryptionKeys
 
 SUFFIX = "+encrypted"
 PREFIX = "org.opencontainers.image.enc."
-JWE_KEYS, PUBLIC_OPTIONS = f"{PREFIX}keys.jwe", f"{PREFIX}pubopts"
+_KEYS = f"{PREFIX}keys."
+JWE_KEYS, PUBLIC_OPTIONS = f"{_KEYS}jwe", f"{PREFIX}pubopts"
 MAX_ANNOTATION = 1 << 20
 _CIPHER = "AES_256_CTR_HMAC_SHA256"
 _RULE = "ocicrypt"
@@ -115,6 +117,23 @@ def unwrap(annotations: Mapping[str, str], keys: DecryptionKeys, document: str =
     return LayerCipher(private.key, nonce, public.mac, private.digest, document)
 
 
+def cipher_of(layer: Descriptor, keys: DecryptionKeys) -> LayerCipher | None:
+    """Return the cipher of ``layer``, None if it is not encrypted. Raises: as ``unwrap``.
+
+    A layer that carries wrapped keys under a plain media type had its content exchanged: who decrypts takes both away.
+    """
+    document = f"layer {layer.digest}"
+    if is_encrypted(layer.media_type):
+        return unwrap(layer.annotations, keys, document)
+    if any(name.startswith(_KEYS) for name in layer.annotations):
+        raise InvalidSpec(
+            f"carries wrapped keys, but {layer.media_type!r} is the type of a plain layer",
+            document=document,
+            rule=_RULE,
+        )
+    return None
+
+
 def recipients(annotations: Mapping[str, str], document: str = "layer") -> tuple[str, ...]:
     """Return for whom the layer is encrypted, a line each: "RSA-OAEP (2048 bits)", "pkcs7"."""
     wrapped = [str(recipient) for message in _messages(annotations, document) for recipient in message.recipients]
@@ -122,9 +141,8 @@ def recipients(annotations: Mapping[str, str], document: str = "layer") -> tuple
 
 
 def _other_kinds(annotations: Mapping[str, str]) -> tuple[str, ...]:
-    start = f"{PREFIX}keys."
-    names = sorted(name for name in annotations if name.startswith(start) and name != JWE_KEYS)
-    return tuple(printable(name.removeprefix(start)) for name in names)
+    names = sorted(name for name in annotations if name.startswith(_KEYS) and name != JWE_KEYS)
+    return tuple(printable(name.removeprefix(_KEYS)) for name in names)
 
 
 def _messages(annotations: Mapping[str, str], document: str) -> list[jwe.Message]:

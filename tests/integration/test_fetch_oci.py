@@ -363,6 +363,22 @@ def test_an_encrypted_image(
     assert record.encrypted
 
 
+def test_what_skopeo_has_decrypted_is_plain(
+    request_: FetchRequest,
+    registry: RunningRegistry,
+    layout: Layout,
+    pairs: dict[str, tuple[Path, Path]],
+    tmp_path: Path,
+) -> None:
+    private, public = pairs["rsa"]
+    name = encrypted(layout, request_, registry, public)
+    skopeo.run("copy", "-q", "--insecure-policy", f"--src-cert-dir={certs(request_, registry)}",
+               f"--decryption-key={private}", name, f"oci:{tmp_path}/opened:1")  # fmt: skip
+    record = fetch(f"oci:{tmp_path}/opened:1", request_)
+    assert_whole(request_, record)
+    assert not record.encrypted
+
+
 def test_a_wrong_or_missing_key_names_the_recipients(
     request_: FetchRequest, registry: RunningRegistry, layout: Layout, pairs: dict[str, tuple[Path, Path]]
 ) -> None:

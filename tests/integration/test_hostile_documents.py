@@ -324,7 +324,8 @@ ENCRYPTED = [
     bad("keys-not-base64", InvalidSpec, "not base64", **encrypted(keys="\x1b[31m!")),
     bad("keys-cut", InvalidSpec, "layer", **encrypted(keys=b64(b'{"protected":'))),
     bad("keys-many", InvalidSpec, "more than 64", **encrypted(keys=",".join(["AAAA"] * 65))),
-    bad("type-trimmed", ImageRefused, "header", **encrypted(layer={"mediaType": LAYER})),
+    bad("type-trimmed", InvalidSpec, "carries wrapped keys", **encrypted(layer={"mediaType": LAYER})),
+    bad("type-trimmed-and-plain", InvalidSpec, "carries wrapped keys", **encrypted(PACKED, layer={"mediaType": LAYER})),
     bad("type-twice", InvalidSpec, "is not that of a layer", **encrypted(layer={"mediaType": LAYER + "+encrypted+encrypted"})),
 ]  # fmt: skip
 
