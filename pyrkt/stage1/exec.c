@@ -244,6 +244,9 @@ static long meet_apps(void)
 	long r = write_all(self.ready, &byte, 1);
 	if (r >= 0)
 		r = read_all(self.go, &byte, 1);
+	/* A byte, not the end of the pipe: that comes, too, when PID 1 ends, a moment before we are killed with it. */
+	if (r == 0)
+		sys_exit(START_FAILED);
 	self.detail = NOWHERE;
 	return r;
 }

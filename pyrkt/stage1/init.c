@@ -200,7 +200,10 @@ static long read_ready(void)
 		if (r < 0)
 			return r;
 		pod.released = true;
-		sys_close(pod.go_pipe[1]); /* from here on the apps are not ours any more */
+		r = write_all(pod.go_pipe[1], bytes, pod.count); /* a byte an app, whatever it says */
+		sys_close(pod.go_pipe[1]);
+		if (r < 0)
+			return r;
 	}
 	if (r == 0 && pod.released && !pod.announced) {
 		struct message message = {READY, self.index, 0, 0};
