@@ -169,9 +169,13 @@ def _cgroups() -> Iterator[Fact]:
 
 
 def _overlay() -> Iterator[Fact]:
-    def stack(options: tuple[tuple[str, str | None], ...] = ()) -> int:
+    # Directories that nobody mounts on: a lower directory in a user namespace may have no mounts of others below it.
+    package = Path(__file__).parents[1]
+    lower: tuple[str, str | None] = ("lowerdir", f"{package}/cli:{package}/base")
+
+    def stack() -> int:
         _own_namespaces()
-        return mount.new_filesystem("overlay", (("lowerdir", "/etc:/usr"), *options))
+        return mount.new_filesystem("overlay", (lower,))
 
     problem = in_child(stack)
     yield _fact(
@@ -184,7 +188,8 @@ def _overlay() -> Iterator[Fact]:
 
     def in_userns() -> int:
         _own_user_namespace()
-        return stack((("userxattr", None),))
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+        return mount.new_filesystem("overlay", (lower, ("userxattr", None)))
 
     problem = in_child(in_userns)
     yield _fact(

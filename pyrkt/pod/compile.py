@@ -60,7 +60,7 @@ def compiled(
                 name=part.name,
                 config=part.config,
                 bundle=home,
-                rootfs=_overlay(part, home, userns=rootless or _in_userns(part.config)),
+                rootfs=_overlay(part, home),
                 cgroup=layout,
                 stdin="/dev/null" if detach else "",
                 stdout=f"{path}/logs/{part.name}.log" if detach else "",
@@ -68,7 +68,14 @@ def compiled(
                 seccomp=_filter(part.config),
             )
         )
-    place = Place(id=uuid, record_file=f"{path}/pid", exit_dir=f"{path}/status", foreground=True, on_failure=on_failure)
+    place = Place(
+        id=uuid,
+        record_file=f"{path}/pid",
+        exit_dir=f"{path}/status",
+        foreground=True,
+        on_failure=on_failure,
+        keyring=f"_ses.{uuid}",
+    )
     plan = compiler.pod(tuple(apps), host, place)
     return Compiled(
         plan=plan,
@@ -92,14 +99,11 @@ def _layout(config: Config, remarks: list[str], *, rootless: bool) -> CgroupLayo
         return cgroup_plan.layout(None, linux.cgroups_path, mounts, rootless=True)
 
 
-def _in_userns(config: Config) -> bool:
-    return any(space.type == "user" for space in config.linux.namespaces) if config.linux else False
-
-
-def _overlay(part: Part, home: str, *, userns: bool) -> OverlayRoot | None:
+def _overlay(part: Part, home: str) -> OverlayRoot | None:
     if not part.lowers:
         return None
-    return OverlayRoot(lowers=part.lowers, upper=f"{home}/upper", work=f"{home}/work", volatile=True, userxattr=userns)
+    # The store's trees are marked by user.* whoever runs them.
+    return OverlayRoot(lowers=part.lowers, upper=f"{home}/upper", work=f"{home}/work", volatile=True, userxattr=True)
 
 
 def _filter(config: Config) -> bytes:

@@ -160,7 +160,7 @@ def mounted(store: Store, tmp_path: Path) -> Iterator[Path]:
     target = tmp_path / "mnt"
     target.mkdir()
     lower = ":".join(str(store.trees.path(tree)) for tree in reversed(trees))
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={lower}", target], check=True)
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"ro,userxattr,lowerdir={lower}", target], check=True)
     yield target
     subprocess.run(["umount", target], check=True)
 

@@ -58,7 +58,6 @@ class Files:
         self._replaced = 0
         # In a directory of ours new files are ours; in one that was there before, setgid may decide otherwise.
         self._own = (os.geteuid(), os.getegid()) if form != "flat" else (-1, -1)
-        self._prefix = "trusted" if os.geteuid() == 0 and root < 0 else "user"
         self.crosslinks: list[tuple[bytes, bytes]] = []
         self.has_root = False
         self.notes: dict[str, None] = {}
@@ -412,11 +411,8 @@ class Files:
         here, at = self._at(path)
         file = os.open(here, _OPEN_DIRECTORY, dir_fd=at)
         try:
-            try:
-                os.setxattr(file, f"{self._prefix}.overlay.opaque", b"y")
-            except PermissionError:  # root of a user namespace only
-                self._prefix = "user"
-                os.setxattr(file, "user.overlay.opaque", b"y")
+            # Not trusted.*: what root has stored, an overlay in a user namespace must understand too.
+            os.setxattr(file, "user.overlay.opaque", b"y")
         finally:
             os.close(file)
 
