@@ -37,12 +37,16 @@ def run(*arguments: str, env: Mapping[str, str] | None = None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One member of a layer: a file with ``data``, a directory (a name that ends in /), or a link."""
+    """One member of a layer: a file with ``data``, a directory (a name that ends in /), or a link.
+
+    ``more`` are attributes of its TarInfo.
+    """
 
     name: str
     data: bytes = b""
     link: str = ""
     mode: int = 0o755
+    more: Mapping[str, object] = field(default_factory=dict)
 
 
 def tar(members: Sequence[Member]) -> bytes:
@@ -58,6 +62,8 @@ def tar(members: Sequence[Member]) -> bytes:
                 info.type, info.linkname = tarfile.SYMTYPE, member.link
             else:
                 info.size = len(member.data)
+            for name, value in member.more.items():
+                setattr(info, name, value)
             archive.addfile(info, io.BytesIO(member.data) if member.data else None)
     return out.getvalue()
 
