@@ -59,6 +59,7 @@ def container(
     Raises: InvalidSpec naming the place, for what this host or any host cannot do.
     """
     draft, subject = Draft(), Subject(config, bundle, host)
+    draft.warnings += config.warnings()
     program = process.required(subject)
     _unsupported(subject)
     _before(draft, place, (cgroup,))

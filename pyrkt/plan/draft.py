@@ -14,11 +14,21 @@ if TYPE_CHECKING:
     from pyrkt.spec.runtime import Config
 
 MAX_SLOTS = 32
-O_RDONLY, O_WRONLY, O_CREAT, O_APPEND, O_DIRECTORY, O_CLOEXEC, O_PATH = (  # include/uapi/asm-generic/fcntl.h
+(
+    O_RDONLY,
+    O_WRONLY,
+    O_CREAT,
+    O_APPEND,
+    O_NONBLOCK,
+    O_DIRECTORY,
+    O_CLOEXEC,
+    O_PATH,
+) = (  # include/uapi/asm-generic/fcntl.h
     0,
     1,
     0o100,
     0o2000,
+    0o4000,
     0o200000,
     0o2000000,
     0o10000000,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyrkt.plan.draft import O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, refuse
+from pyrkt.plan.draft import O_DIRECTORY, O_NONBLOCK, O_PATH, O_RDONLY, O_WRONLY, refuse
 from pyrkt.plan.steps import APP, BEFORE, CHILD, PARENT
 from pyrkt.spec import capabilities, steps
 
@@ -41,7 +41,8 @@ def join(draft: Draft, subject: Subject) -> None:
     opened = []
     for place, namespace in joined:
         cause = f"/linux/namespaces/{place}"
-        opened.append((draft.open(namespace.path, O_RDONLY, cause), FLAGS[namespace.type], cause))
+        # A fifo in the place of a namespace would hold us up for ever.
+        opened.append((draft.open(namespace.path, O_RDONLY | O_NONBLOCK, cause), FLAGS[namespace.type], cause))
     for slot, kind, cause in opened:
         draft.add(steps.SETNS, slot, kind, cause=cause, phase=BEFORE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,7 @@ def test_joins_namespaces_in_the_order_that_its_rights_allow(host: Any, order: l
     assert [step.args[1] for step in joins] == order
     assert {step.phase for step in joins} == {BEFORE}
     assert place_of(plan, "OPEN", last=True) < place_of(plan, "SETNS")
+    assert all(int(str(step.args[2])) & os.O_NONBLOCK for step in named(plan, "OPEN"))  # of a fifo nobody writes to
     assert place_of(plan, "SETNS", last=True) < place_of(plan, "CLONE")
     assert named(plan, "CLONE")[0].args[0] == 0x20000 | 0x20000000
 
@@ -479,6 +481,12 @@ def test_capabilities_that_cannot_be_granted_are_a_warning() -> None:
     assert plan.warnings == ("process.capabilities: not granted, since the caller has no CAP_KILL",)
     assert named(plan, "CAPS_BOUND")[0].args == (1 << 10 | 1 << 29,)
     assert compiled(changed(linux=USERNS), V2.replace(bounding=0)).warnings == ()
+
+
+def test_capabilities_that_nobody_knows_are_a_warning() -> None:
+    sets = Capabilities(bounding=("CAP_KILL", "CAP_FLY"))
+    plan = compiled(changed(process={"capabilities": sets}))
+    assert plan.warnings == ("process.capabilities.bounding: unknown capability 'CAP_FLY' is left out",)
 
 
 def test_the_filter_is_loaded_while_it_may_be() -> None:
