@@ -56,7 +56,7 @@ def _propagation(draft: Draft, subject: Subject) -> None:
 def _root(draft: Draft, subject: Subject, rootfs: OverlayRoot | None) -> None:
     root = subject.config.root
     directory = subject.host_path(root.path if root else "rootfs").rstrip("/") or "/"
-    if directory == "/":
+    if normal(directory) == "/":
         raise refuse("root.path", "the host's root cannot be the container's")
     if rootfs is not None:
         bits = VOLATILE * rootfs.volatile | USERXATTR * (rootfs.userxattr or subject.confined)

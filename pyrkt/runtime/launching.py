@@ -74,7 +74,10 @@ def read_config(bundle: str) -> tuple[bytes, Config, str]:
     config = parse_config(data)
     if config.root is None:
         raise InvalidSpec("is required", document="config.json", where="root")
-    return data, config, os.path.normpath(os.path.join(bundle, config.root.path))
+    path = os.path.normpath(os.path.join(bundle, config.root.path))
+    if os.path.realpath(path) == "/":  # the compiler knows no links; with them every container would be the host
+        raise InvalidSpec("the host's root cannot be the container's", document="config.json", where="root.path")
+    return data, config, path
 
 
 def check_terminal(config: Config, console_socket: str, *, detached: bool) -> None:

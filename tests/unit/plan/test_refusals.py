@@ -32,6 +32,7 @@ from tests.unit.plan.hosts import (
     [
         pytest.param(changed(root=None), "root", "is required", id="no-root"),
         pytest.param(changed(root=Root(path="/")), "root.path", "host's root", id="root-of-the-host"),
+        pytest.param(changed(root=Root(path="../.././..")), "root.path", "host's root", id="root-of-the-host-by-dots"),
         pytest.param(example_config().replace(process=None), "process", "is required", id="no-process"),
         pytest.param(
             changed(hostname="", linux={"namespaces": namespaces("pid")}),
