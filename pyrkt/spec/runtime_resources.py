@@ -73,10 +73,17 @@ class Cpu(Document):
             period=uint64(r["period"]),
             realtime_runtime=int64(r["realtimeRuntime"]),
             realtime_period=uint64(r["realtimePeriod"]),
-            cpus=r["cpus"].text(""),
-            mems=r["mems"].text(""),
+            cpus=_one_line(r["cpus"]),
+            mems=_one_line(r["mems"]),
             idle=int64(r["idle"]),
         )
+
+
+def _one_line(r: Reader) -> str:
+    text = r.text("")
+    if not text.isprintable():  # the kernel reads a list to the end of its first line, and says nothing of the rest
+        raise r.fail(f"{text!r} is not a list such as 0-3,7")
+    return text
 
 
 class Pids(Document):

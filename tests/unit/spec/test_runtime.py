@@ -309,6 +309,9 @@ USERNS = [{"type": "user"}]
             id="weight-empty",
         ),
         pytest.param(
+            linux(resources={"cpu": {"cpus": "0\n1;x"}}), "linux.resources.cpu.cpus", "not a list", id="cpus-lines"
+        ),
+        pytest.param(
             linux(resources={"memory": {"limit": 2**63}}), "linux.resources.memory.limit", "between", id="memory-range"
         ),
     ],
