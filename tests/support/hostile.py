@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,19 +218,26 @@ class Ended:
 
 MEASURED = """
 import os, sys
-pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+answer = os.dup2(int(sys.argv[1]), 900, False)
+os.close(int(sys.argv[1]))
+for number in sys.argv[2].split():
+    os.dup2(os.open("/", os.O_PATH), int(number))
+pid = os.posix_spawn(sys.argv[3], sys.argv[3:], os.environ)
 _, status, usage = os.wait4(pid, 0)
-os.write(int(sys.argv[1]), b"%d %d" % (os.waitstatus_to_exitcode(status), usage.ru_maxrss))
+os.write(answer, b"%d %d" % (os.waitstatus_to_exitcode(status), usage.ru_maxrss))
 """
 """Stands between: the kernel counts the memory of the process that starts a program as the program's."""
 
 
-def call(words: Sequence[str], environment: Mapping[str, str] | None = None) -> Ended:
-    """Run a command to its end, or for SECONDS; then it is killed, and so is all that it started."""
+def call(words: Sequence[str], environment: Mapping[str, str] | None = None, leak: Iterable[int] = ()) -> Ended:
+    """Run a command to its end, or for SECONDS; then it is killed, and so is all that it started.
+
+    ``leak``: descriptors of the host's root that it finds open beside its own three.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as measured:
         began = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", MEASURED, str(measured.fileno()), *words],
+            [sys.executable, "-I", "-S", "-c", MEASURED, str(measured.fileno()), " ".join(map(str, leak)), *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
