@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pyrkt.base.errors import InvalidSpec, NotFound, PyrktError, UsageError
+from pyrkt.base.errors import Busy, InvalidSpec, NotFound, PyrktError, UsageError
 from pyrkt.base.record import Record
 from pyrkt.cgroup import host as cgroup_host
 from pyrkt.cgroup import plan as cgroup_plan
@@ -126,6 +126,8 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
     mounts = cgroup_host.probe(cgroups_path, host.cgroup_mounts)
     layout = cgroup_plan.layout(resources, cgroups_path, mounts, rootless=settings.rootless)
     directory = f"{settings.root}/{name}"
+    if not os.path.lexists(f"{directory}/state.json"):  # else the id is taken, which is the error
+        _check_empty(layout.remove)
     fifo = verb == "create"
     place = Place(
         id=name,
@@ -160,6 +162,20 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
         fifo=fifo,
         preserve_fds=preserve_fds,
     )
+
+
+def _check_empty(cgroups: tuple[str, ...]) -> None:
+    """Refuse cgroups with processes in them or below them: they would end with the container."""
+    there = [directory for directory in cgroups if os.path.exists(directory)]
+    if not there:
+        return
+    from pyrkt.cgroup.processes import pids  # noqa: PLC0415 - a new container's cgroups are mostly not there
+
+    if found := pids(there):
+        raise Busy(
+            f"container's cgroup is not empty: {len(found)} process(es) found",
+            hint=f"give it a linux.cgroupsPath of its own; process {found[0]} is below {there[0]} or its like",
+        )
 
 
 def compiled_filter(config: Config, settings: Settings) -> bytes:

@@ -303,6 +303,32 @@ def test_a_frozen_container_is_started_when_it_thaws_or_not_at_all(runtime: Runt
     assert runtime.call("delete", "--force", name).code == 0
 
 
+@pytest.mark.parametrize("below", ["", "/below"])
+@pytest.mark.parametrize("verb", ["run", "create"])
+def test_processes_of_others_are_not_taken_into_a_container(
+    runtime: Runtime, box: Bundle, verb: str, below: str
+) -> None:
+    name = runtime.new_id()
+    box.config["linux"]["cgroupsPath"] = f"/{name}"
+    cgroup = next(path for path in map(Path, ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")) if path.is_dir()) / name
+    (cgroup / below.strip("/")).mkdir(parents=True)
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        Path(f"{cgroup}{below}/cgroup.procs").write_text(str(other.pid))
+        answer = runtime.call(verb, "-b", str(box.save().path), name)
+        assert answer.code == 1
+        assert "container's cgroup is not empty: 1 process(es) found" in answer.err
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        assert oci.eventually(lambda: not Path(f"{cgroup}{below}/cgroup.procs").read_text())
+        for path in (cgroup / below.strip("/"), cgroup):
+            if path.exists():
+                path.rmdir()
+    assert runtime.call("run", "-b", str(box.runs("true").path), name).code == 0
+
+
 def test_exec(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
     name = started(runtime, box)
     assert runtime.call("exec", name, "sh", "-c", "echo out; echo err >&2; exit 5") == oci.Answer(5, "out\n", "err\n")
