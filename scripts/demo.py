@@ -77,12 +77,26 @@ class Demonstration:
 # --- fetching -----------------------------------------------------------------------------------------------------
 
 
-def fetch(demo: Demonstration, reference: str, key: Path, *, signed: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image as pyrkt is asked for it: its name, the key that decrypts it, and whether somebody signed it."""
+
+    reference: str
+    key: Path
+    signed: bool
+
+    @property
+    def flags(self) -> list[str]:
+        """What has to be said for an image that nobody can prove."""
+        return [] if self.signed else ["--insecure-options=image"]
+
+
+def fetch(demo: Demonstration, image: Image) -> None:
     """Fetch the image, prove it, decrypt it, and say what it is."""
+    reference, key, signed = image.reference, image.key, image.signed
     given = f"passphrase:file={key}" if key.name == "passphrase" else str(key)
     flags = ["--json", "--pull-policy=update", f"--decryption-key={given}"]
-    unproved = [] if signed else ["--insecure-options=image"]
-    found = json.loads(demo.pyrkt(*unproved, "fetch", *flags, reference))
+    found = json.loads(demo.pyrkt(*image.flags, "fetch", *flags, reference))
     record = found[0] if isinstance(found, list) else found
     show("digest", record["id"])
     if signed and not record["signers"]:
@@ -99,12 +113,12 @@ def fetch(demo: Demonstration, reference: str, key: Path, *, signed: bool) -> No
 # --- running ------------------------------------------------------------------------------------------------------
 
 
-def demonstrate(demo: Demonstration, reference: str) -> None:
+def demonstrate(demo: Demonstration, image: Image) -> None:
     """Run the image under limits and show what it did, or what it would have done."""
     uuid_file = demo.state / "uuid"
     uuid_file.unlink(missing_ok=True)
     limits = [f"--memory={MEMORY}", f"--pids-limit={PIDS}"]
-    words = [*demo.command, "run", f"--uuid-file-save={uuid_file}", reference, *limits]
+    words = [*demo.command, *image.flags, "run", f"--uuid-file-save={uuid_file}", image.reference, *limits]
     streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process = subprocess.Popen(words, env=demo.env, **streams)
     cgroups: list[str] = []
@@ -122,14 +136,14 @@ def demonstrate(demo: Demonstration, reference: str) -> None:
         if uuid_file.exists() and (uuid := uuid_file.read_text().strip()):
             demo.pyrkt("rm", uuid)
     if not first:
-        _rehearse(demo, reference, code, said)
+        _rehearse(demo, image, code, said)
         return
     show("output", "\n".join(filter(None, (first, rest))))
     show("exit code", str(code))
     if not cgroups:
         demo.impossible["limits"] = _line(said)
     if code:
-        raise Failed(f"{reference} ended with {code}: {_line(said)}")
+        raise Failed(f"{image.reference} ended with {code}: {_line(said)}")
     if left := [path for path in cgroups if Path(path).exists()]:
         raise Failed(f"left behind: {' '.join(left)}")
 
@@ -173,17 +187,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def _rehearse(demo: Demonstration, reference: str, code: int, said: str) -> None:
+def _rehearse(demo: Demonstration, image: Image, code: int, said: str) -> None:
     """Show how far it goes where nothing can be run: the bundle, and the plan of running it."""
+    reference = image.reference
     if demo.can_run():
         raise Failed(f"pyrkt run {reference} exited with {code}: {_line(said)}")
     bundle = demo.state / "bundles" / ("appc" if reference.startswith(APP) else "oci")
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.parent.mkdir(exist_ok=True)
-    demo.pyrkt("image", "unpack", reference, str(bundle))
-    steps = json.loads(demo.pyrkt("plan", "--json", reference))
+    demo.pyrkt(*image.flags, "image", "unpack", reference, str(bundle))
+    steps = json.loads(demo.pyrkt(*image.flags, "plan", "--json", reference))
     show("bundle", str(bundle))
-    show("plan", f"{len(steps)} steps, {demo.pyrkt('plan', '--hash', reference).strip()}")
+    show("plan", f"{len(steps)} steps, {demo.pyrkt(*image.flags, 'plan', '--hash', reference).strip()}")
     show("exit code", f"{code}, of pyrkt: it was not run (see below)")
     demo.impossible["running the images"] = _line(said)
 
@@ -228,22 +243,21 @@ def job(state: Path, program: str) -> int:
         if tools.served:
             ports[REGISTRY] = running.enter_context(registry(tools.registry, state))
         net = {"HTTPS_PROXY": f"http://127.0.0.1:{serve_proxy(ports)}"}
-        image = publish(tools, state, gnupg | net)
+        reference = publish(tools, state, gnupg | net)
         demo = Demonstration([program, f"--local-config={state / 'config'}"], state, os.environ | net)
         demo.examine()
         if tools.gpg:
             keys = f"https://{HOST}/pubkeys.gpg"
             demo.pyrkt("trust", "--skip-fingerprint-review", f"--prefix={APP}", keys)
-        for reference, key, signed in (
-            (f"{APP}:1.0", state / "passphrase", bool(tools.gpg)),
-            (image, state / "private.pem", bool(tools.gpg and tools.served)),
-        ):
-            print(f"\n{reference}", flush=True)
-            fetch(demo, reference, key, signed=signed)
-            demonstrate(demo, reference)
+        appc = Image(reference=f"{APP}:1.0", key=state / "passphrase", signed=bool(tools.gpg))
+        oci = Image(reference=reference, key=state / "private.pem", signed=bool(tools.gpg and tools.served))
+        for image in (appc, oci):
+            print(f"\n{image.reference}", flush=True)
+            fetch(demo, image)
+            demonstrate(demo, image)
     if absent := tools.missing():
         demo.impossible["all that a signed and encrypted image on a registry shows"] = f"without {', '.join(absent)}"
-    end(demo, program, image)
+    end(demo, program, (oci, appc))
     return 0
 
 
@@ -257,7 +271,7 @@ def prepare(state: Path) -> None:
         raise Failed(f"{state}: {error.strerror}") from None
 
 
-def end(demo: Demonstration, program: str, image: str) -> None:
+def end(demo: Demonstration, program: str, images: tuple[Image, ...]) -> None:
     """Say what was not possible, and what to type next."""
     if demo.impossible:
         reasons = "; ".join(f"{what} ({why})" for what, why in demo.impossible.items())
@@ -265,8 +279,9 @@ def end(demo: Demonstration, program: str, image: str) -> None:
     where = "to run them" if demo.can_run() else "where containers can be made, this runs them"
     print(f"\nboth images are in the store now; {where}:")
     shown = os.path.relpath(program) if Path(program).resolve().is_relative_to(Path.cwd()) else program
-    print(f"  {shown} run {image}")
-    print(f"  {shown} run {APP}")
+    for image in images:
+        name = APP if image.reference.startswith(APP) else image.reference
+        print(" ", " ".join([shown, "run", *image.flags, name]))
 
 
 def interrupted(number: int, _frame: FrameType | None) -> None:

@@ -308,11 +308,6 @@ def is_ready(tools: Tools, state: Path) -> bool:
         return False
 
 
-def set_ready(tools: Tools, state: Path) -> None:
-    """Note that everything has been made and pushed."""
-    (state / "ready").write_text(_stamp(tools))
-
-
 def publish(tools: Tools, state: Path, env: dict[str, str]) -> str:
     """Let skopeo encrypt the image and push it, signed if gpg is there, unless that is done; return its reference."""
     layout, encrypted = state / "layout", state / "encrypted"
@@ -322,5 +317,6 @@ def publish(tools: Tools, state: Path, env: dict[str, str]) -> str:
         run(tools.skopeo, "--registries.d", state / "config/registries.d", "--insecure-policy", "copy", "--quiet",
             "--encryption-key", f"jwe:{state / 'public.pem'}", *signing,
             "--dest-cert-dir", state / "certs", f"oci:{layout}:1.0", reference, env=env)  # fmt: skip
-    set_ready(tools, state)
+    if not is_ready(tools, state):
+        (state / "ready").write_text(_stamp(tools))
     return reference
