@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pyrkt.base import log
 from pyrkt.base.errors import ImageRefused, InvalidSpec, NotFound, NotTrusted
 from pyrkt.image import lookaside
 from pyrkt.image.layout import Layout
@@ -205,7 +206,7 @@ def _check_config(config: ImageConfig, manifest: Manifest, request: FetchRequest
     if config.platform.os != "linux":
         raise InvalidSpec(f"is for {config.platform.os!r}, and containers here are Linux", document=document)
     if config.platform.architecture != request.platform.architecture:
-        request.progress.say(f"warning: the image is for {config.platform}, not for {request.platform}")
+        log.warn(f"the image is for {config.platform}, not for {request.platform}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +226,7 @@ def _store(
     store = request.store
     ciphers = _ciphers(image.manifest, request)
     if any(ciphers) and not image.verdict.signers:
-        request.progress.say("warning: the image is encrypted but not signed: anybody could have encrypted it")
+        log.warn("the image is encrypted but not signed: anybody could have encrypted it")
     with store.hold(), ExitStack() as stack:
         # One fetch of an image at a time; the others wait, and find it stored.
         held = lock.acquire(str(store.lock_path(f"fetch-{image.id}")), exclusive=True)
