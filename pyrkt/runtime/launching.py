@@ -123,8 +123,9 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
     resources, cgroups_path = (config.linux.resources, config.linux.cgroups_path) if config.linux else (None, "")
     cgroups_path = cgroups_path or f"pyrkt-{name}"
     host = kernel_host.probe()
-    mounts = cgroup_host.probe(cgroups_path, host.cgroup_mounts)
-    layout = cgroup_plan.layout(resources, cgroups_path, mounts, rootless=settings.rootless)
+    rootless = settings.rootless == "true" or (settings.rootless == "auto" and not host.privileged)
+    mounts = cgroup_host.probe(cgroups_path, host.cgroup_mounts, rootless=rootless)
+    layout = cgroup_plan.layout(resources, cgroups_path, mounts, rootless=rootless)
     directory = f"{settings.root}/{name}"
     if not os.path.lexists(f"{directory}/state.json"):  # else the id is taken, which is the error
         _check_empty(layout.remove)

@@ -46,11 +46,11 @@ FLAGS = (
 
 
 class Settings(Record):
-    """The global options: ``root`` of the states, ``log``, ``rootless``, and ``words`` that would give them again."""
+    """The global options: ``root`` of the states, ``log``, ``rootless`` as it was given, ``words`` that give them again."""
 
     root: str
     log: Log
-    rootless: bool
+    rootless: str
     words: tuple[str, ...] = ()
 
 
@@ -87,8 +87,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         words += ["--log", os.path.abspath(log.path)]
     if log.debug:
         words.append("--debug")
-    rootless = os.geteuid() != 0 if values["rootless"] == "auto" else values["rootless"] == "true"
-    return Settings(root=root, log=log, rootless=rootless, words=tuple(words))
+    return Settings(root=root, log=log, rootless=values["rootless"], words=tuple(words))
 
 
 def main(words: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import oci
 from tests.support.pods import Pyrkt
 from tests.support.skopeo import Layout, Member, busybox_root
 from tests.support.user import RANGE, UID, User, installed, ordinary
@@ -273,6 +274,15 @@ def test_root_without_cap_sys_admin_goes_through_a_user_namespace(weak: Weak, la
     assert (lines[0], lines[1].split()) == ("0", ["0", "0", "4294967295"])
     assert lines[-2:] == ["1000", "new"]
     assert weak.ok("run", "--no-overlay", layout, "--", "cat", "/shut") == "of mode 0\n"
+
+
+def test_a_bundle_of_root_without_cap_sys_admin(weak: Weak, layout: str, tmp_path: Path) -> None:
+    weak.ok("image", "unpack", layout, str(tmp_path / "bundle"))
+    runtime = oci.ours(tmp_path, (*WEAK, *oci.LAUNCHER))
+    with oci.nothing_left("pyrkt-test"):
+        answer = runtime.run(tmp_path / "bundle", stdin=None, input="id -u; stat -c %u /home/file\n")
+        assert (answer.code, answer.out) == (0, "0\n1000\n"), answer.err
+        runtime.clean()
 
 
 def test_the_limits_of_root_without_cap_sys_admin(weak: Weak, layout: str) -> None:
