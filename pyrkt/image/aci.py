@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrkt.base import atomic, log
+from pyrkt.base import atomic
 from pyrkt.base.errors import ImageRefused, InvalidSpec, NoPermission, NotFound, NotTrusted, Unavailable
 from pyrkt.image import discovery
 from pyrkt.image.download import Download, open_download
@@ -286,8 +286,6 @@ def _take(found: _Found, reference: AppcRef | UrlRef | FileRef, request: FetchRe
             if signature and not name:
                 signers = (_verify(found.path, signature, manifest.name, request),)
             _check(manifest, reference, request)
-            if encrypted and not signers:
-                log.warn("the image is encrypted but not signed: who encrypted it is not known")
             needed = _dependencies(manifest, request, way)
             meta = {"entries": result.checked, "size": result.size, "entries_count": result.entries}
             store.trees.commit(stage, result.image_id, meta)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pyrkt.base import log
 from pyrkt.base.errors import ImageRefused, InvalidSpec, NotFound, NotTrusted
 from pyrkt.image import lookaside
 from pyrkt.image.layout import Layout
@@ -168,7 +167,7 @@ def _resolve(
     require_image(parsed, document)
     config_data = _small_blob(source, parsed.config)
     config = parse_config(config_data, f"image config {parsed.config.digest}")
-    _check_config(config, parsed, request)
+    _check_config(config, parsed)
     return _Resolved(served=served, manifest=parsed, config_data=config_data, config=config, verdict=verdict)
 
 
@@ -193,7 +192,7 @@ def _small_blob(source: Source, descriptor: Descriptor) -> bytes:
     return data
 
 
-def _check_config(config: ImageConfig, manifest: Manifest, request: FetchRequest) -> None:
+def _check_config(config: ImageConfig, manifest: Manifest) -> None:
     document = f"image config {manifest.config.digest}"
     if len(config.diff_ids) != len(manifest.layers):
         raise InvalidSpec(
@@ -205,8 +204,6 @@ def _check_config(config: ImageConfig, manifest: Manifest, request: FetchRequest
         raise InvalidSpec(f"has {len(manifest.layers)} layers; 1 to {_MAX_LAYERS} can be used", document=document)
     if config.platform.os != "linux":
         raise InvalidSpec(f"is for {config.platform.os!r}, and containers here are Linux", document=document)
-    if config.platform.architecture != request.platform.architecture:
-        log.warn(f"the image is for {config.platform}, not for {request.platform}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,8 +222,6 @@ def _store(
     """Fetch the layers that are missing and store the image."""
     store = request.store
     ciphers = _ciphers(image.manifest, request)
-    if any(ciphers) and not image.verdict.signers:
-        log.warn("the image is encrypted but not signed: anybody could have encrypted it")
     with store.hold(), ExitStack() as stack:
         # One fetch of an image at a time; the others wait, and find it stored.
         held = lock.acquire(str(store.lock_path(f"fetch-{image.id}")), exclusive=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from pyrkt.base import log
 from pyrkt.base.errors import NotFound, NotTrusted
 from pyrkt.image import aci, oci
 from pyrkt.image.reference import AppcRef, DockerRef, FileRef, IdRef, LayoutRef, Reference, UrlRef, parse
@@ -51,6 +52,17 @@ def _is_still(reference: Reference, stored: ImageRecord) -> bool:
 
 
 def _fetch(reference: Reference, request: FetchRequest) -> ImageRecord:
+    record = _fetched(reference, request)
+    # Only now: who is refused an image reads the reason, and nothing else.
+    if record.encrypted and not record.signers:
+        log.warn(f"{reference} is encrypted but not signed: anybody could have encrypted it")
+    architecture = record.labels.get("arch", "")
+    if record.kind == "oci" and architecture != request.platform.architecture:
+        log.warn(f"{reference} is for {record.labels['os']}/{architecture}, not for {request.platform}")
+    return record
+
+
+def _fetched(reference: Reference, request: FetchRequest) -> ImageRecord:
     match reference:
         case DockerRef():
             return oci.fetch_docker(reference, request)
