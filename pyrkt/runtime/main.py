@@ -46,7 +46,7 @@ FLAGS = (
 
 
 class Settings(Record):
-    """The global options: ``root`` of the states, ``log``, ``rootless`` as given, ``words`` that would give them again."""
+    """The global options: ``root`` of the states, ``log``, ``rootless`` as given, ``words`` that give them again."""
 
     root: str
     log: Log
