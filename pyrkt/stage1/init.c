@@ -186,26 +186,31 @@ static long close_the_rest(void)
 	return close_all_but(3, kept_fds, count);
 }
 
+/* All apps are set up: nothing of the host is left to us before a program runs that could take it. */
+static long release(void)
+{
+	static const u8 go[MAX_APPS];
+	long r = let_go_of_all();
+	if (r >= 0)
+		r = close_the_rest();
+	if (r < 0)
+		return r;
+	pod.released = true;
+	r = write_all(pod.go_pipe[1], go, pod.count); /* a byte an app */
+	sys_close(pod.go_pipe[1]);
+	return r;
+}
+
 /* Bytes come from apps that are set up; the end comes when each of them has become its program. */
 static long read_ready(void)
 {
 	u8 bytes[MAX_APPS];
-	long r = sys(__NR_read, pod.ready_pipe[0], bytes, sizeof bytes);
-	if (r > 0)
-		pod.ready += (u32)r;
-	if (r > 0 && pod.ready == pod.count) {
-		r = let_go_of_all();
-		if (r >= 0)
-			r = close_the_rest();
-		if (r < 0)
-			return r;
-		pod.released = true;
-		r = write_all(pod.go_pipe[1], bytes, pod.count); /* a byte an app, whatever it says */
-		sys_close(pod.go_pipe[1]);
-		if (r < 0)
-			return r;
+	long got = sys(__NR_read, pod.ready_pipe[0], bytes, sizeof bytes);
+	if (got > 0) {
+		pod.ready += (u32)got;
+		return pod.ready == pod.count ? release() : 0;
 	}
-	if (r == 0 && pod.released && !pod.announced) {
+	if (got == 0 && pod.released && !pod.announced) {
 		struct message message = {READY, self.index, 0, 0};
 		pod.announced = true;
 		send_message(self.channel, &message, NULL, 0);

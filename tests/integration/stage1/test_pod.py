@@ -56,6 +56,12 @@ def test_no_app_starts_before_all_are_set_up(rootfs: Path, tmp_path: Path) -> No
     assert not (tmp_path / "shared" / "started").exists()
 
 
+def test_a_pod_has_started_when_each_app_is_its_program(rootfs: Path) -> None:
+    for _ in range(5):
+        good = hand.app("good", rootfs, "/bin/sleep", "60")
+        assert "executing /no/such" in said(failure_of(hand.pod(good, hand.app("bad", rootfs, "/no/such"))))
+
+
 def test_a_failing_app_ends_the_pod(rootfs: Path, tmp_path: Path) -> None:
     plan = hand.pod(
         hand.app("bad", rootfs, "/bin/sh", "-c", "sleep 0.1; exit 9"),
