@@ -18,7 +18,9 @@ from pyrkt.cli import show
 from pyrkt.cli.clicks import format_option, pass_settings
 from pyrkt.cli.fetch import summary
 from pyrkt.cli.pods import DURATION
+from pyrkt.pod.directory import Pods
 from pyrkt.pod.lifecycle import failures
+from pyrkt.pod.replay import sweep
 from pyrkt.store import ImageRecord, Store
 from pyrkt.store.gc import collect as collect_store
 from pyrkt.store.gc import discard as discard_damaged
@@ -99,6 +101,7 @@ def remove(settings: Settings, images: tuple[str, ...]) -> None:
             errors.append(error)
     if count:
         note(f"{count} image(s) successfully removed")
+        sweep(Pods(settings.data))
     failures(errors)
 
 
@@ -110,12 +113,11 @@ def remove(settings: Settings, images: tuple[str, ...]) -> None:
 @pass_settings
 def collect(settings: Settings, grace_period: float, everything: bool) -> None:
     """Remove images that nothing used for the grace time, and trees, blobs and parts that nothing needs."""
-    from pyrkt.pod.directory import Pods
     from pyrkt.pod.status import trees
 
-    store = _store(settings)
+    store, pods = _store(settings), Pods(settings.data)
     grace = 0.0 if everything else grace_period
-    used = {tree for pod in Pods(settings.data).each() for tree in trees(pod)}
+    used = {tree for pod in pods.each() for tree in trees(pod)}
     needed = {identity for record in store.images.all() for identity in record.dependencies}
     now = time.time()
     for record in store.images.all():
@@ -123,6 +125,7 @@ def collect(settings: Settings, grace_period: float, everything: bool) -> None:
         if idle >= grace and record.id not in needed and not used & set(record.trees):
             store.images.remove(record.id)
             show.out(f"image {record.id[:19]} {record.reference or record.name}\n")
+    sweep(pods)
     for line in collect_store(store, used, min(grace, _GRACE_S), wait=True):
         show.out(f"{line}\n")
 

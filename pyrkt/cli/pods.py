@@ -11,7 +11,7 @@ from pyrkt.base.errors import NotFound, PyrktError, UsageError
 from pyrkt.base.log import note, warn
 from pyrkt.cli import show
 from pyrkt.cli.clicks import format_option, pass_settings
-from pyrkt.pod import lifecycle
+from pyrkt.pod import lifecycle, replay
 from pyrkt.pod import status as states
 from pyrkt.pod.directory import Pod, Pods
 
@@ -223,6 +223,7 @@ def collect(settings: Settings, grace_period: float, expire_prepared: float, mar
         except OSError as error:
             # One pod that cannot be removed (a busy mount, a broken disk) keeps none of the others.
             warn(f"pod {step.pod.uuid}: {error}")
+    replay.sweep(pods)
     lifecycle.failures(errors)
 
 

@@ -53,7 +53,11 @@ class Maker:
     def _replayed(self, ask: PodAsk, uuid_file: str, *, detach: bool) -> Held | None:
         pod = replay.replay(self.pods, self._key(ask, detach=detach), self.data)
         if pod is not None and uuid_file:
-            save_uuid(uuid_file, pod)
+            try:
+                save_uuid(uuid_file, pod)
+            except BaseException:
+                _discard(pod)
+                raise
         return pod
 
     def _prepared(self, ask: PodAsk, uuid_file: str, *, detach: bool) -> Held:
@@ -69,3 +73,11 @@ class Maker:
 
     def _settled(self) -> bool:
         return time.time_ns() - os.stat(f"{self.data}/images").st_mtime_ns > _SETTLED_NS
+
+
+def _discard(pod: Held) -> None:
+    """Remove a pod that nobody has heard of yet."""
+    from pyrkt.store.remove import remove_tree  # noqa: PLC0415 - only failures pay
+
+    remove_tree(pod.path)
+    os.close(pod.descriptor)

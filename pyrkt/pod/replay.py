@@ -35,18 +35,18 @@ STAND_IN = b"00000000-0000-4000-8000-000000000000"
 _FORMAT = b"pyrkt pod record 1\n"
 _END = b"end"
 _KEPT = 64
-"""Records; the oldest goes when there are more. A new image makes all records of before useless."""
+"""Records; the oldest goes when there are more."""
 _OWN = ("created", "name", "userns")
 """Files of a pod that are its own, not its kind's."""
 _SCHEMES = ("docker:", "sha256-", "sha512-")
 
 
 def key(ask: PodAsk, pull: Pull, dirs: ConfigDirs, data: str, *, detach: bool) -> str:
-    """Return the name of the record for what is asked; "" if it must not be recorded."""
+    """Return the name of the record for what is asked, GENERATION/HASH; "" if it must not be recorded."""
     if not _recordable(ask, pull):
         return ""
     try:
-        images = os.stat(f"{data}/images")
+        generation = _generation(data)
         facts = _facts()
     except OSError:
         return ""
@@ -54,10 +54,16 @@ def key(ask: PodAsk, pull: Pull, dirs: ConfigDirs, data: str, *, detach: bool) -
 
     asked = values(ask.replace(name="", insecure=ask.insecure & {"capabilities", "paths", "seccomp"}))
     # Which stored image a name means is decided by the index alone; a pull policy that would ask again has no record.
-    store = [data, images.st_ino, images.st_mtime_ns, *(_here(app.image) for app in ask.apps)]
+    store = [data, generation, *(_here(app.image) for app in ask.apps)]
     # Surrogates stand for bytes that are not UTF-8, in a path say.
     text = fastjson.dumps([asked, values(pull), values(dirs), store, facts, detach, log.debugging()])
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=24).hexdigest()
+    return f"{generation}/{blake2b(text.encode('utf-8', 'surrogateescape'), digest_size=24).hexdigest()}"
+
+
+def _generation(data: str) -> str:
+    """Return what all records of now have in common: once an image came or went, or after a boot, none is used."""
+    images = os.stat(f"{data}/images")
+    return f"{images.st_ino:x}-{images.st_mtime_ns:x}-{_text('/proc/sys/kernel/random/boot_id').strip()}"
 
 
 def _recordable(ask: PodAsk, pull: Pull) -> bool:
@@ -90,7 +96,11 @@ def _facts() -> list[object]:
         os.uname().release,
         os.geteuid(),
         os.getegid(),
-        _text("/proc/sys/kernel/random/boot_id"),
+        # a new v1 cpuset takes over what its parent has
+        [_optional(f"/sys/devices/system/{kind}/online") for kind in ("cpu", "node")],
+        # whose ids an ordinary user's container has
+        [_optional(path) for path in ("/etc/subuid", "/etc/subgid")] if os.geteuid() else [],
+        [_changed(f"/usr/bin/{helper}") for helper in ("newuidmap", "newgidmap")] if os.geteuid() else [],
         _text("/proc/self/cgroup"),
         _text("/proc/self/uid_map"),
         mounts,
@@ -114,6 +124,13 @@ def _changed(path: str) -> int:
         return os.stat(path).st_mtime_ns
     except OSError:
         return 0
+
+
+def _optional(path: str) -> str:
+    try:
+        return _text(path)
+    except OSError:
+        return ""
 
 
 def _text(path: str) -> str:
@@ -144,8 +161,10 @@ def keep(pods: Pods, name: str, pod: Held, images: list[str], remarks: tuple[str
         data = _FORMAT + b"".join([*entries, *filter(None, found), _entry(_END, b"")])
         if STAND_IN in data:
             return
-        os.makedirs(f"{pods.root}/cache", 0o700, exist_ok=True)
-        _make_room(f"{pods.root}/cache")
+        sweep(pods)
+        directory = os.path.dirname(_record(pods, name))
+        os.makedirs(directory, 0o700, exist_ok=True)
+        _make_room(directory)
         write_file(_record(pods, name), data.replace(pod.uuid.encode(), STAND_IN), durable=False)
     except OSError as error:
         log.debug(f"not recorded: {error}")
@@ -174,6 +193,20 @@ def _entries(top: str, below: str) -> Iterator[bytes | None]:
                     yield _entry(b"file", file.read(), path, status)
             else:
                 yield None
+
+
+def sweep(pods: Pods) -> None:
+    """Remove the records that can never be used again: what they hold of an image, or of secrets, goes with it."""
+    from pyrkt.store.remove import remove_tree  # noqa: PLC0415 - who replays removes nothing
+
+    try:
+        current = _generation(os.path.dirname(pods.root))
+        names = os.listdir(f"{pods.root}/cache")
+    except OSError:
+        return
+    for name in names:
+        if name != current:
+            remove_tree(f"{pods.root}/cache/{name}")
 
 
 def _make_room(directory: str) -> None:

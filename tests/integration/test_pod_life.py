@@ -98,6 +98,35 @@ def test_a_detached_pod_that_cannot_start_says_why(stored: Pyrkt, image: str) ->
     assert answer.out == ""
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_pod_whose_uuid_cannot_be_saved_is_not_left_behind(stored: Pyrkt, image: str, recorded: bool) -> None:
+    words = [image, "--", "echo", str(recorded)]
+    if recorded:
+        stored.ok("run", *words)
+    before = stored.pods()
+    answer = stored.call("run", "--uuid-file-save=/no/such/file", *words)
+    assert (answer.code != 0, answer.out) == (True, "")
+    assert "/no/such" in answer.err
+    assert stored.pods() == before
+
+
+def test_what_was_kept_to_start_faster_goes_with_the_image(tmp_path: Path) -> None:
+    tool = Pyrkt(tmp_path)
+    image = f"oci:{make_layout(tmp_path / 'layout')}:bb"
+    tool.ok("fetch", image)
+    tool.ok("run", image, "--environment=TOKEN=s3cret", "--", "true")
+
+    def holders() -> bytes:
+        return subprocess.run(["grep", "-rlF", "s3cret", tool.data], check=False, capture_output=True).stdout
+
+    assert b"/cache/" in holders()
+    tool.ok("image", "rm", json.loads(tool.ok("image", "list", "--format=json"))[0]["id"])
+    tool.ok("gc", "--grace-period=0")
+    assert holders() == b""
+    assert tool.call("run", "--pull-policy=never", image, "--", "true").code != 0
+    assert tool.clean() == []
+
+
 def test_names(stored: Pyrkt, image: str) -> None:
     uuid = sleeping(stored, image, "--name=web")
     try:

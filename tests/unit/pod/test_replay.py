@@ -108,6 +108,21 @@ def test_the_key_knows_what_was_asked_and_what_is_stored(data: Path) -> None:
     assert key(data) != first
 
 
+def test_what_cannot_be_used_again_is_removed(pods: Pods, data: Path) -> None:
+    first = made(pods)
+    old, other = key(data), key(data, ASK.replace(env=("SECRET=1",)))
+    for name in (old, other):
+        replay.keep(pods, name, first, [], ())
+    (Path(pods.root) / "cache" / "of-another-version").write_text("SECRET")
+    replay.sweep(pods)
+    assert replay.replay(pods, other, str(data)) is not None
+    (data / "images" / "id.json").unlink()
+    os.utime(data / "images", ns=(1, 1))
+    replay.sweep(pods)
+    assert os.listdir(f"{pods.root}/cache") == []
+    assert replay.replay(pods, old, str(data)) is None
+
+
 @pytest.mark.parametrize(
     ("ask", "pull"),
     [
