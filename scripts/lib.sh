@@ -89,7 +89,10 @@ PY
 logged() {
   local what=$1 log=$root/build/venv.log words; shift
   "$@" >"$log" 2>&1 </dev/null && return 0
-  words=$(grep -i -m 1 -E 'error|not available|cannot|failed' "$log" | sed 's/^[[:space:]]*//')
+  # The first complaint of the program that failed; pip's own come around it and say that something did.
+  words=$(grep -v -i -E 'subprocess|pip|wheel' "$log" | grep -i -m 1 -E 'not set|not available|no such file|error:' ||
+            tail -n 1 "$log")
+  words=$(printf '%s' "$words" | sed 's/^[[:space:]]*//')
   say "could not $what: ${words:-it said nothing} (all of it: $log)"
   return 1
 }
