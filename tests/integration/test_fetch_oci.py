@@ -356,11 +356,13 @@ def test_an_encrypted_image(
     pairs: dict[str, tuple[Path, Path]],
     kind: str,
     tag: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     private, public = pairs[kind]
     record = fetch(encrypted(layout, request_, registry, public, tag), with_key(request_, private))
     assert_whole(request_, record)
     assert record.encrypted
+    assert "is encrypted but not signed" in capfd.readouterr().err
 
 
 def test_what_skopeo_has_decrypted_is_plain(
