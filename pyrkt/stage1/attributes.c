@@ -23,8 +23,11 @@ long step_KEYRING(const struct step *step)
 
 long step_STDIO(const struct step *step)
 {
-	long fd = kept(step_number(step, 0));
-	return fd < 0 ? fd : sys(__NR_dup3, fd, step_number(step, 1), 0);
+	long fd = kept(step_number(step, 0)), number = step_number(step, 1);
+	if (fd < 0)
+		return fd;
+	self.own_stdio |= 1u << (number & 3);
+	return sys(__NR_dup3, fd, number, 0);
 }
 
 long step_RLIMIT(const struct step *step)

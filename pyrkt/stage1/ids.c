@@ -56,13 +56,16 @@ long step_ROOT_IDS(const struct step *step)
 	return sys(__NR_setresuid, 0, 0, 0);
 }
 
-/* /dev/stdout and its like open the pipe behind it anew, as whoever the program runs as. */
+/* /dev/stdout and its like open the pipe, or the pod's log, behind it anew, as whoever the program runs as. */
 static void own_stdio(u32 uid)
 {
 	struct stat found;
-	for (int fd = 0; fd < 3; fd++)
-		if (sys_stat(fd, &found) >= 0 && S_ISFIFO(found.st_mode) && found.st_uid != uid)
+	for (int fd = 0; fd < 3; fd++) {
+		if (sys_stat(fd, &found) < 0 || found.st_uid == uid)
+			continue;
+		if (S_ISFIFO(found.st_mode) || (S_ISREG(found.st_mode) && self.own_stdio >> fd & 1))
 			sys(__NR_fchown, fd, uid, -1);
+	}
 }
 
 long step_USER(const struct step *step)

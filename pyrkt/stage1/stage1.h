@@ -51,7 +51,7 @@ struct self {
 	i64 child; /* pid, as the supervisor sees it */
 	long child_fd;
 	i64 exit_code;
-	u32 umask;
+	u32 umask, own_stdio; /* bit n: descriptor n is a file of the plan's, not the caller's */
 	bool joins, joining, leaves, empty_root;
 	long ready, go; /* an app's ends of the pipes to the pod's PID 1 */
 };

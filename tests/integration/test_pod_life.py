@@ -82,6 +82,13 @@ def test_detached(stored: Pyrkt, image: str) -> None:
     assert (stored.directory(uuid) / "logs/a.log").read_text() == "hello\nthere\n"
 
 
+def test_any_user_can_open_the_log_by_its_name(stored: Pyrkt, image: str) -> None:
+    words = ["--user=1000", "--name=speaker", "--", "sh", "-c", "echo by name >/dev/stdout; echo >&2 by number"]
+    uuid = stored.detached(image, *words)
+    log = stored.directory(uuid) / "logs/speaker.log"
+    assert eventually(lambda: log.read_text() == "by name\nby number\n"), log.read_text()
+
+
 def test_a_shell_does_not_wait_for_a_detached_pod(stored: Pyrkt, image: str) -> None:
     begin = time.monotonic()
     done = subprocess.run(
