@@ -86,14 +86,25 @@ def now() -> str:
 
 
 def make_root(root: str) -> None:
-    """Make the state root, 0700, if it is missing; refuse one in which others could plant containers."""
+    """Make the state root, 0700, if it is missing."""
     try:
         os.mkdir(root, 0o700)
     except FileExistsError:
         pass
     except FileNotFoundError:
         os.makedirs(root, 0o700)
-    info = os.stat(root)
+    check_root(root)
+
+
+def check_root(root: str) -> None:
+    """Refuse a state root that others could have filled: what lies there names processes to kill and cgroups to remove.
+
+    One that is missing holds nothing.
+    """
+    try:
+        info = os.stat(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return
     owners = {info.st_uid, os.lstat(root).st_uid}  # of the directory, and of a link in its place
     if not owners <= {os.geteuid(), 0} or S_IMODE(info.st_mode) & 0o022:
         raise NoPermission(
@@ -133,7 +144,8 @@ def _taken(name: str) -> CannotCreate:
 
 
 def names(root: str) -> list[str]:
-    """Return the ids below ``root``, sorted."""
+    """Return the ids below ``root``, sorted. Raises: NoPermission if others may write there."""
+    check_root(root)
     try:
         with os.scandir(root) as entries:
             return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and _LETTERS.issuperset(e.name))
@@ -212,9 +224,11 @@ def read_file(path: str, limit: int = _MAX_STATE) -> bytes:
 def load(root: str, name: str) -> Container:
     """Return the container ``name``.
 
-    Raises: NotFound, in the words that engines look for; InvalidSpec if its state is damaged.
+    Raises: NotFound, in the words that engines look for; InvalidSpec if its state is damaged; NoPermission if
+    others may write to ``root``.
     """
     check_id(name)
+    check_root(root)
     try:
         data = read_file(f"{root}/{name}/state.json")
     except OSError as error:

@@ -25,6 +25,7 @@ VERB = Verb(
 def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> int:
     """Delete; an unknown id is fine with --force, since engines delete twice."""
     name = containers.check_id(arguments[0])
+    containers.check_root(settings.root)
     directory = f"{settings.root}/{name}"
     if not os.path.isdir(directory) or os.path.islink(directory):
         if values["force"]:

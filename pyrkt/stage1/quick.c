@@ -171,10 +171,17 @@ static bool find_process(struct container *container)
 	return process >= 0 || process == -ESRCH;
 }
 
+/* One that others could have filled is Python's to refuse. */
 static long open_directory(const struct command *command)
 {
 	char path[PATH_MAX];
 	struct text text = TEXT(path);
+	struct stat found;
+	long r = sys(__NR_newfstatat, AT_FDCWD, command->root, &found, 0);
+	if (r < 0)
+		return r;
+	if ((found.st_uid && found.st_uid != (u32)sys(__NR_geteuid)) || found.st_mode & 022)
+		return -EPERM;
 	text_add(&text, command->root);
 	text_add(&text, "/");
 	text_add(&text, command->id);

@@ -117,6 +117,22 @@ def test_a_running_one_only_by_force(runtime: Runtime, box: Bundle) -> None:
     assert oci.ended(pid)
 
 
+@pytest.mark.parametrize("words", [["kill"], ["delete", "--force"], ["state"], ["exec", "id"], ["list"]])
+def test_a_state_that_others_could_have_written_is_not_believed(
+    runtime: Runtime, box: Bundle, words: list[str]
+) -> None:
+    name = started(runtime, box)
+    pid = runtime.state(name)["pid"]
+    runtime.root.chmod(0o777)
+    verb, *rest = words
+    flags, program = [word for word in rest if word[0] == "-"], [word for word in rest if word[0] != "-"]
+    answer = runtime.call(verb, *flags, *([] if verb == "list" else [name]), *program)
+    runtime.root.chmod(0o700)
+    assert answer.code != 0
+    assert "others may write there" in answer.err
+    assert not oci.ended(pid, 0.1)
+
+
 def test_the_caller_is_the_parent_and_nothing_of_ours_stays(runtime: Runtime, box: Bundle) -> None:
     name = create(runtime, box)
     pid = runtime.state(name)["pid"]
