@@ -13,8 +13,6 @@ from pyrkt.cli.clicks import pass_settings
 
 if TYPE_CHECKING:
     from pyrkt.cli.settings import Settings
-    from pyrkt.image.credentials import Credentials
-    from pyrkt.image.http import Client
 
 _MOST = 1 << 20
 
@@ -73,17 +71,9 @@ def _keys(
     allowed = (insecure & {"tls"}) | ({"http"} if "pubkey" in insecure else frozenset())
     with Client(certs_d=certs.roots(settings.dirs), insecure=allowed) as client:
         names = list(pubkeys) or discovery.keys(client, prefix, credentials)
-        return [(name, _download(client, name, credentials) if "://" in name else _read(name)) for name in names]
-
-
-def _download(client: Client, url: str, credentials: Credentials) -> bytes:
-    from pyrkt.image.discovery import authorization
-    from pyrkt.image.http import Request
-
-    answer, body = client.get(Request(url=url, authorization=authorization(url, credentials)), _MOST)
-    if answer.status != 200:
-        raise NotFound(f"{url}: answers {answer.status}", hint="give a key file: pyrkt trust --prefix=NAME KEYFILE")
-    return body
+        return [
+            (name, discovery.fetch_key(client, name, credentials) if "://" in name else _read(name)) for name in names
+        ]
 
 
 def _read(name: str) -> bytes:
@@ -94,6 +84,8 @@ def _read(name: str) -> bytes:
         raise NotFound(f"{name}: no such key file", hint="give the path of an OpenPGP public key") from None
     except IsADirectoryError:
         raise UsageError(f"{name} is a directory", hint="give the path of an OpenPGP public key") from None
+    except OSError as error:
+        raise NoPermission(f"{name}: {error.strerror}") from None
 
 
 def _agreed(source: str) -> bool:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pyrkt.image.request import FetchRequest
 
 _MAX_SIGNATURE = 1 << 20
-_MAX_KEY = 1 << 20
 _CHUNK = 1 << 20
 _MAX_DEPTH, _MAX_NAMES = 32, 1024
 _DEFERRED = 202
@@ -113,16 +112,6 @@ def is_file_of(reference: FileRef, record: ImageRecord) -> bool:
         while chunk := os.read(source, _CHUNK):
             found.update(chunk)
     return of_hasher(found) == record.blobs[0]
-
-
-def fetch_key(client: Client, url: str, authorization: str = "") -> bytes:
-    """Return the public key at ``url``, as ``discovery.keys`` names them. Raises: Unavailable, NotFound."""
-    answer, body = client.get(Request(url=url, authorization=authorization), _MAX_KEY)
-    if answer.status in {404, 410}:
-        raise NotFound(f"{url}: answers {answer.status}")
-    if answer.status != 200:
-        raise Unavailable(f"{url}: answers {answer.status}")
-    return body
 
 
 def _signature_url(url: str) -> str:

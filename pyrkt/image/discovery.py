@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 _PAGE = 1 << 20
+MAX_KEY = 1 << 20
+"""Bytes of a public key."""
 _TAGS = 64
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _META = re.compile(r"<meta\s([^<>]*)>", re.IGNORECASE)
@@ -83,6 +85,18 @@ def keys(client: Client, name: str, credentials: Credentials) -> list[str]:
         return [meta.target for meta in metas if meta.kind == "ac-discovery-pubkeys" and name.startswith(meta.prefix)]
 
     return _walk(client, name, credentials, pick)
+
+
+def fetch_key(client: Client, url: str, credentials: Credentials) -> bytes:
+    """Return the public key at ``url``. Raises: NotFound, NoPermission, Unavailable."""
+    answer, body = client.get(Request(url=url, authorization=authorization(url, credentials)), MAX_KEY)
+    if answer.status in {401, 403}:
+        raise NoPermission(f"{url}: answers {answer.status}", hint="credentials for the host belong into auth.d")
+    if answer.status in {404, 410}:
+        raise NotFound(f"{url}: answers {answer.status}", hint="give a key file: pyrkt trust --prefix=NAME KEYFILE")
+    if answer.status != 200:
+        raise Unavailable(f"{url}: answers {answer.status}")
+    return body
 
 
 def _walk(

@@ -293,7 +293,8 @@ def _layers(
         ]
         values = run_all(jobs, _width(), request.progress)
         staged = {
-            number: Staged(_result_from(value), stages[number]) for number, value in zip(missing, values, strict=True)
+            number: Staged(LayerResult.parse(value["layer"]), stages[number])
+            for number, value in zip(missing, values, strict=True)
         }
         for note in dict.fromkeys(note for each in staged.values() for note in each.result.notes):
             request.progress.say(f"note: {note}")
@@ -346,7 +347,7 @@ def _load_and_unpack(layer: _Layer, source: Source, request: FetchRequest, repor
             if part.digest in error.message:
                 raise
             raise ImageRefused(f"layer {part.digest}: {error.message}", hint=error.hint) from error
-    return {**_result_dump(result), "proof": list(proof) if proof else []}
+    return {"layer": result.dump(), "proof": list(proof) if proof else []}
 
 
 def _incoming(source: Source, part: Part, report: Report) -> Iterator[bytes]:
@@ -382,38 +383,3 @@ def _decrypt(layer: _Layer, cipher: LayerCipher, part: Part) -> LayerResult:
     result = _unpack(iter(decrypted), layer)
     cipher.check_plain({of_hasher(decrypted.hash), result.diff_id})
     return result
-
-
-def _result_dump(result: LayerResult) -> dict[str, Any]:
-    """Return ``result`` for the pipe. Names are any bytes, which JSON has no place for but Latin-1 has."""
-    return {
-        "diff_id": result.diff_id,
-        "size": result.size,
-        "entries": result.entries,
-        "implied": [_to_latin(path) for path in result.implied],
-        "crosslinks": [[_to_latin(path), _to_latin(target)] for path, target in result.crosslinks],
-        "has_root": result.has_root,
-        "checked": result.checked,
-        "notes": list(result.notes),
-    }
-
-
-def _result_from(value: dict[str, Any]) -> LayerResult:
-    return LayerResult(
-        diff_id=Digest(value["diff_id"]),
-        size=value["size"],
-        entries=value["entries"],
-        implied=tuple(_from_latin(path) for path in value["implied"]),
-        crosslinks=tuple((_from_latin(path), _from_latin(target)) for path, target in value["crosslinks"]),
-        has_root=value["has_root"],
-        checked=value["checked"],
-        notes=tuple(value["notes"]),
-    )
-
-
-def _to_latin(path: str) -> str:
-    return os.fsencode(path).decode("latin-1")
-
-
-def _from_latin(text: str) -> str:
-    return os.fsdecode(text.encode("latin-1"))

@@ -10,7 +10,6 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyrkt.base import atomic
 from pyrkt.base.errors import Busy, ImageRefused, Unavailable
 from pyrkt.kernel import lock
 from pyrkt.spec.digest import Digest, of_hasher
@@ -91,13 +90,9 @@ def promote(store: Store, digest: Digest, proof: Proof) -> None:
         try:
             if _proof(descriptor) != proof:
                 raise Unavailable(f"{digest}: another fetch has changed it meanwhile", hint="fetch again")
-            os.fchmod(descriptor, 0o400)
-            os.fsync(descriptor)
+            store.blobs.admit(part, descriptor, digest)
         finally:
             os.close(descriptor)
-        target = store.blobs.path(digest)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        atomic.move(part, target)
     except FileNotFoundError:
         raise Unavailable(f"{digest}: another fetch has removed it meanwhile", hint="fetch again") from None
     except OSError as error:
@@ -134,11 +129,7 @@ def adopt(store: Store, path: Path) -> Digest:
         if store.blobs.has(digest):
             os.unlink(path)
             return digest
-        os.fchmod(descriptor, 0o400)
-        os.fsync(descriptor)
-        target = store.blobs.path(digest)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        atomic.move(path, target)
+        store.blobs.admit(path, descriptor, digest)
     except OSError as error:
         raise disk_error(error, f"storing {path}") from error
     finally:

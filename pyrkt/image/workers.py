@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Never, Protocol
 
-from pyrkt.base import atomic, errors, fastjson
+from pyrkt.base import atomic, fastjson
 from pyrkt.base.errors import CannotCreate, PyrktError, printable
+from pyrkt.image.unpack.worker import dump_error, load_error
 from pyrkt.kernel import pidfd
 from pyrkt.kernel.libc import call
 
@@ -152,10 +153,7 @@ def _result(worker: _Running, code: int) -> dict[str, Any]:
     if outcome is None:
         raise PyrktError(f"{worker.job.name}: its process ended by itself ({code})", hint="is there enough memory?")
     if "error" in outcome:
-        kind: type[PyrktError] = getattr(errors, outcome["error"], PyrktError)
-        error = kind.__new__(kind)  # the initialisers of some want other arguments than a message
-        PyrktError.__init__(error, outcome["message"], hint=outcome["hint"])
-        raise error
+        raise load_error(outcome)
     value: dict[str, Any] = outcome["value"]
     return value
 
@@ -200,10 +198,8 @@ def _outcome(job: Job, report: Report) -> dict[str, Any]:
     try:
         return {"value": job.work(report)}
     except PyrktError as error:
-        known = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
-        return {"error": known.__name__, "message": printable(error.message), "hint": printable(error.hint)}
+        return dump_error(error)
     except OSError as error:
-        return {"error": CannotCreate.__name__, "message": printable(f"{job.name}: {error}"), "hint": ""}
+        return dump_error(CannotCreate(f"{job.name}: {error}"))
     except Exception as error:  # noqa: BLE001 - a fault of ours must end as one line too
-        hint = "this is a fault of pyrkt; please report it"
-        return {"error": PyrktError.__name__, "message": f"{job.name}: {error!r}", "hint": hint}
+        return dump_error(PyrktError(f"{job.name}: {error!r}", hint="this is a fault of pyrkt; please report it"))

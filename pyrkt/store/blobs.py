@@ -97,6 +97,22 @@ class Blobs:
         """
         return BlobWriter(self._store, self, digest, size, resume=resume)
 
+    def admit(self, path: Path, descriptor: int, digest: Digest) -> None:
+        """Make the file at ``path``, open as ``descriptor`` and proven to have ``digest``, a blob, durably.
+
+        Raises: CannotCreate.
+        """
+        target = self.path(digest)
+        try:
+            if not target.parent.is_dir():
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                atomic.sync_directory(target.parent.parent)
+            os.fchmod(descriptor, 0o400)
+            os.fsync(descriptor)
+            atomic.move(path, target)
+        except OSError as error:
+            raise disk_error(error, f"storing {digest}") from error
+
     def put(self, data: bytes) -> Digest:
         """Store ``data``; return its sha256 digest."""
         with self.writer(size=len(data)) as writer:
@@ -200,14 +216,7 @@ class BlobWriter:
                 f"{self._digest}: the content has digest {digest}",
                 hint="it was damaged or exchanged on its way; try again, then tell who publishes it",
             )
-        target = self._blobs.path(digest)
-        try:
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            os.fchmod(self._file, 0o400)
-            os.fsync(self._file)
-            atomic.move(self._path, target)
-        except OSError as error:
-            raise disk_error(error, f"storing {digest}") from error
+        self._blobs.admit(self._path, self._file, digest)
         self._path = Path()
         return digest
 

@@ -40,11 +40,6 @@ def is_encrypted(media_type: str) -> bool:
     return media_type.endswith(SUFFIX)
 
 
-def plain_media_type(media_type: str) -> str:
-    """Return the media type of the layer inside; of one that is not encrypted, its own."""
-    return media_type.removesuffix(SUFFIX)
-
-
 class LayerCipher:
     """The opened key of one layer: first ``authenticate`` all of the ciphertext, then ``decrypt`` the same bytes."""
 

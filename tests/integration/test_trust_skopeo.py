@@ -143,7 +143,7 @@ def opened(layout: Layout, held: DecryptionKeys) -> list[bytes]:
             cipher.authenticate([data])
             data = b"".join(cipher.decrypt([data]))
             cipher.check_plain((sha256(data), diff_id))
-        if ocicrypt.plain_media_type(kind).endswith("+gzip"):
+        if kind.removesuffix(ocicrypt.SUFFIX).endswith("+gzip"):
             data = gzip.decompress(data)
         assert sha256(data) == diff_id
         tars.append(data)

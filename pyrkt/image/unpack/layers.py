@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from pyrkt.base.errors import CannotCreate, ImageRefused, printable
@@ -54,6 +54,27 @@ class LayerResult:
     def needs_lower(self) -> bool:
         """Whether the tree depends on what lies below it."""
         return bool(self.implied or self.crosslinks)
+
+    def dump(self) -> dict[str, Any]:
+        """Return JSON values that parse to this. Names are any bytes: JSON has no place for them, Latin-1 has."""
+        value = asdict(self)
+        value["implied"] = [_text(path) for path in self.implied]
+        value["crosslinks"] = [[_text(path), _text(target)] for path, target in self.crosslinks]
+        return value
+
+    @classmethod
+    def parse(cls, value: dict[str, Any]) -> LayerResult:
+        """Return what ``dump`` has made ``value`` of, and a pipe of ours has carried."""
+        return cls(
+            diff_id=Digest(value["diff_id"]),
+            size=value["size"],
+            entries=value["entries"],
+            implied=tuple(_name(path) for path in value["implied"]),
+            crosslinks=tuple((_name(path), _name(target)) for path, target in value["crosslinks"]),
+            has_root=value["has_root"],
+            checked=value["checked"],
+            notes=tuple(value["notes"]),
+        )
 
 
 class Counted:
@@ -99,28 +120,19 @@ def unpack_layer(
         archive, files = extract(counted, form, keep_owner=owner == "keep", limits=limits, root=root)
         found = f"{counted.hash.name}:{counted.hash.hexdigest()}"
         check_end(archive, proven=found == diff_id)
-        return {
-            "diff_id": found,
-            "size": counted.size,
-            "entries": archive.entries,
-            "implied": [_text(path) for path in files.implied],
-            "crosslinks": [[_text(path), _text(target)] for path, target in files.crosslinks],
-            "has_root": files.has_root,
-            "checked": entries_digest("."),
-            "notes": list(files.notes),
-        }
+        made = LayerResult(
+            diff_id=Digest(found),
+            size=counted.size,
+            entries=archive.entries,
+            implied=tuple(os.fsdecode(path) for path in files.implied),
+            crosslinks=tuple((os.fsdecode(path), os.fsdecode(target)) for path, target in files.crosslinks),
+            has_root=files.has_root,
+            checked=entries_digest("."),
+            notes=tuple(files.notes),
+        )
+        return made.dump()
 
-    value = in_worker(chunks, into, job)
-    result = LayerResult(
-        diff_id=Digest(value["diff_id"]),
-        size=value["size"],
-        entries=value["entries"],
-        implied=tuple(_name(path) for path in value["implied"]),
-        crosslinks=tuple((_name(path), _name(target)) for path, target in value["crosslinks"]),
-        has_root=value["has_root"],
-        checked=value["checked"],
-        notes=tuple(value["notes"]),
-    )
+    result = LayerResult.parse(in_worker(chunks, into, job))
     if diff_id is not None and result.diff_id != diff_id:
         raise ImageRefused(
             f"a layer unpacks to {result.diff_id}, not to {diff_id} as the image says",
@@ -154,8 +166,8 @@ def check_end(archive: Archive, *, proven: bool) -> None:
         )
 
 
-def _text(path: bytes) -> str:
-    return path.decode("latin-1")  # the answer is JSON, and names are any bytes
+def _text(path: str) -> str:
+    return os.fsencode(path).decode("latin-1")
 
 
 def _name(text: str) -> str:

@@ -86,11 +86,9 @@ def _read_all(descriptor: int) -> bytes:
 
 
 def _outcome(answer: dict[str, Any]) -> dict[str, Any]:
-    if "error" not in answer:
-        return answer
-    kind = getattr(errors, answer["error"], PyrktError)
-    error: PyrktError = kind(answer["message"], hint=answer["hint"])
-    raise error
+    if "error" in answer:
+        raise load_error(answer)
+    return answer
 
 
 def _child(
@@ -140,16 +138,26 @@ def _answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return work()
     except PyrktError as error:
-        return _complaint(type(error).__name__, error.message, error.hint)
+        return dump_error(error)
     except OSError as error:
-        return _complaint(CannotCreate.__name__, f"unpacking: {error}", "")
+        return dump_error(CannotCreate(f"unpacking: {error}"))
     except MemoryError:
-        return _complaint(ImageRefused.__name__, "unpacking needs more memory than there is", "a decompression bomb?")
+        return dump_error(ImageRefused("unpacking needs more memory than there is", hint="a decompression bomb?"))
     except Exception as error:  # noqa: BLE001 - a bug of ours must end as one line too
-        return _complaint(
-            PyrktError.__name__, f"unpacking failed: {error!r}", "this is a fault of pyrkt; please report it"
-        )
+        hint = "this is a fault of pyrkt; please report it"
+        return dump_error(PyrktError(f"unpacking failed: {error!r}", hint=hint))
 
 
-def _complaint(kind: str, message: str, hint: str) -> dict[str, Any]:
-    return {"error": kind, "message": message.encode("utf-8", "backslashreplace").decode(), "hint": hint}
+def dump_error(error: PyrktError) -> dict[str, Any]:
+    """Return ``error`` as JSON values, for the process that is to raise it."""
+    known = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+    message = error.message.encode("utf-8", "backslashreplace").decode()
+    return {"error": known.__name__, "message": message, "hint": error.hint}
+
+
+def load_error(value: dict[str, Any]) -> PyrktError:
+    """Return what ``dump_error`` has made ``value`` of, in its class or the nearest one that ``base.errors`` has."""
+    kind: type[PyrktError] = getattr(errors, value["error"], PyrktError)
+    error = kind.__new__(kind)  # the initialisers of some want other arguments than a message
+    PyrktError.__init__(error, value["message"], hint=value["hint"])
+    return error
