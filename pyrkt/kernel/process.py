@@ -1,4 +1,4 @@
-"""prctl(2), capabilities(7), proc(5): what this process may do, and which process a number means."""
+"""capabilities(7), user_namespaces(7), proc(5): what this process may do, and which process a number means."""
 
 from __future__ import annotations
 
@@ -8,27 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# include/uapi/linux/prctl.h
-_SET_DUMPABLE, _SET_CHILD_SUBREAPER = 4, 36
 # include/uapi/linux/capability.h
 CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SETFCAP = 0, 6, 7, 21, 31
-
-
-def _prctl(name: str, option: int, value: int) -> None:
-    # Only who sets an attribute pays for ctypes (2.5 ms); the readers below get along with /proc.
-    from pyrkt.kernel.libc import call  # noqa: PLC0415
-
-    call("prctl", option, value, 0, 0, 0, about=name)
-
-
-def set_dumpable(*, on: bool) -> None:
-    """Let others trace this process and open its /proc/PID files, or not."""
-    _prctl("PR_SET_DUMPABLE", _SET_DUMPABLE, int(on))
-
-
-def set_child_subreaper(*, on: bool) -> None:
-    """Make orphans below this process its children."""
-    _prctl("PR_SET_CHILD_SUBREAPER", _SET_CHILD_SUBREAPER, int(on))
 
 
 def status(pid: int | str = "self") -> Mapping[str, str]:

@@ -95,14 +95,14 @@ class subreaper:  # noqa: N801 - a context, not a thing
     """Makes the test inherit what is orphaned below it, as conmon does."""
 
     def __enter__(self) -> None:
-        from pyrkt.kernel import process
+        from pyrkt.kernel import libc
 
-        process.set_child_subreaper(on=True)
+        libc.call("prctl", 36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
     def __exit__(self, *_error: object) -> None:
-        from pyrkt.kernel import process
+        from pyrkt.kernel import libc
 
-        process.set_child_subreaper(on=False)
+        libc.call("prctl", 36, 0, 0, 0, 0)
 
 
 def read_until(master: int, word: bytes) -> bytes:

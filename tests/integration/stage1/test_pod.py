@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pyrkt.kernel import tty
 from pyrkt.spec import steps as s
 from pyrkt.stage1 import launch
 from tests.support import handmade as hand
@@ -134,7 +133,7 @@ def test_one_app_may_have_the_terminal(rootfs: Path) -> None:
         ),
         hand.app("other", rootfs, "/bin/sh", "-c", "tty; exit 0"),
     )
-    master, outer = tty.open_pair()
+    master, outer = os.openpty()
     with started(plan, stdin=outer, stdout=outer, stderr=outer) as child:
         read_until(master, b"/dev/pts/0")
         os.write(master, b"word\r")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pyrkt.kernel import tty
 from pyrkt.spec import steps as s
 from tests.support import handmade as hand
+from tests.support import tty
 from tests.support.handmade import C
 from tests.support.stage1 import SECONDS, failure_of, read_until, run, said, started
 
@@ -28,7 +28,7 @@ def test_terminal_is_relayed(rootfs: Path) -> None:
     echo "<$a>"; ls -l /dev/console; exit 4
     """
     plan = hand.container(rootfs, "/bin/sh", "-c", script, inside=((s.TERMINAL, C, 0, 0, "", 0),))
-    master, outer = tty.open_pair()
+    master, outer = os.openpty()
     tty.set_size(outer, 33, 77)
     settings = termios.tcgetattr(outer)
     with started(plan, stdin=outer, stdout=outer, stderr=outer) as child:
@@ -54,7 +54,7 @@ def test_control_c_reaches_the_container(rootfs: Path) -> None:
         "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done",
         inside=((s.TERMINAL, C, 0, 0, "", 0),),
     )
-    master, outer = tty.open_pair()
+    master, outer = os.openpty()
     with started(plan, stdin=outer, stdout=outer, stderr=outer) as child:
         read_until(master, b"ready")
         os.write(master, b"\x03")

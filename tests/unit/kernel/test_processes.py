@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from pyrkt.base.errors import KernelError
-from pyrkt.kernel import libc, namespaces, pidfd, process
+from pyrkt.kernel import namespaces, pidfd, process
 
 
 def test_pidfd_signals_waits_and_reads_the_code() -> None:
@@ -53,15 +53,6 @@ def test_capabilities_are_those_of_proc() -> None:
     assert set(masks) == {"inheritable", "permitted", "effective", "bounding", "ambient"}
     assert masks["effective"] & ~masks["permitted"] == 0
     assert 1 << process.last_cap() >= masks["bounding"] >> 1
-
-
-def test_prctl_reaches_the_kernel() -> None:
-    pid = os.fork()
-    if pid == 0:
-        process.set_dumpable(on=False)
-        process.set_child_subreaper(on=True)
-        os._exit(libc.call("prctl", 3, 0, 0, 0, 0))  # PR_GET_DUMPABLE
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_namespace_identity_and_support() -> None:
