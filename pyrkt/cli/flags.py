@@ -52,7 +52,12 @@ _NETWORK = (
 )
 
 _RUN = (
-    Flag(name="detach", kind="bool", aliases=("d",), help="Start in the background and print the UUID."),
+    Flag(
+        name="detach",
+        kind="bool",
+        aliases=("d",),
+        help="Start in the background; logs/ of the pod grows without a limit.",
+    ),
     Flag(name="uuid-file-save", kind="text", metavar="FILE", help="Write the UUID to FILE, early."),
 )
 

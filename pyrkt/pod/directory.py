@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from pyrkt.base.atomic import write_file
+from pyrkt.base.atomic import write_all, write_file
 from pyrkt.base.errors import Busy, CannotCreate, NotFound, UsageError
 from pyrkt.base.record import Record
 from pyrkt.kernel import lock
@@ -224,8 +224,6 @@ def write_new(path: str, data: bytes, mode: int = 0o600) -> None:
     """Write a file of a pod that nobody else can see yet: it needs no rename, and the pod is synced as a whole."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write_all(descriptor, data)
     finally:
         os.close(descriptor)
