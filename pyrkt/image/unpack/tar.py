@@ -106,15 +106,17 @@ class Archive:
             self._position = len(parts[-1])
         return b"".join(parts)
 
-    def _skip(self, size: int) -> None:
+    def _skip(self, size: int) -> int:
+        """Skip ``size`` bytes; return how many of them were not there any more."""
         while size:
             here = len(self._buffer) - self._position
             if size <= here:
                 self._position += size
-                return
+                return 0
             size -= here
             if not self._fill():
-                raise ImageRefused("the archive is cut off in the data of a file", hint=_AGAIN)
+                break
+        return size
 
     def view(self) -> memoryview | None:
         """Return all data of the current entry without a copy, if it is in memory; else None."""
@@ -172,8 +174,11 @@ class Archive:
     def _header(self) -> bytes | None:
         skip = self._left + self._padding
         if skip:
-            self._left = self._padding = 0
-            self._skip(skip)
+            padding, self._left, self._padding = self._padding, 0, 0
+            if missing := self._skip(skip):
+                if missing > padding:
+                    raise ImageRefused("the archive is cut off in the data of a file", hint=_AGAIN)
+                return None  # Go takes it for the end, and so umoci insert writes no filling after the last file
         start = self._position
         block = self._buffer[start : start + BLOCK]
         if len(block) == BLOCK:

@@ -251,3 +251,18 @@ def test_holes_survive_flattening(store: Store, tmp_path: Path) -> None:
     with (tmp_path / "flat" / "s").open("rb") as copied:
         copied.seek(40_000_000)
         assert copied.read(4) == b"abc\0"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [pytest.param(bytes(511), id="no-mark"), pytest.param(b"", id="no-filling"), pytest.param(bytes(9), id="some")],
+)
+def test_an_archive_without_its_end_counts_if_its_digest_proves_it_whole(tmp_path: Path, end: bytes) -> None:
+    """umoci insert leaves the mark out, and what fills the last block."""
+    layer = file(b"a", b"1")[:513] + end
+    made = unpack_layer([layer], tmp_path, owner=OWNER, diff_id=digest(layer))  # type: ignore[arg-type]
+    assert (made.diff_id, made.entries) == (digest(layer), 1)
+    assert (tmp_path / "a").read_bytes() == b"1"
+    (tmp_path / "a").unlink()
+    with pytest.raises(ImageRefused, match="has no end"):
+        unpack_layer([layer], tmp_path, owner=OWNER)  # type: ignore[arg-type]
