@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyrkt.base import log
 from pyrkt.base.errors import Busy, InvalidSpec, NotFound, StartFailed, UsageError
 from pyrkt.pod import directory
 from pyrkt.stage1 import launch
@@ -23,6 +24,7 @@ def become(pods: Pods, pod: Held) -> Never:
     plan, causes = _read(pod.path)
     running = pods.move(pod, directory.RUN)
     os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
+    _show(plan, causes)
     launch.run(plan, causes)
 
 
@@ -34,6 +36,7 @@ def detach(pods: Pods, pod: Held) -> int:
     plan, causes = _read(pod.path)
     running = pods.move(pod, directory.RUN)
     os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
+    _show(plan, causes)
     kept = _redirected(running.path)
     try:
         return launch.start(plan, causes)
@@ -44,13 +47,23 @@ def detach(pods: Pods, pod: Held) -> int:
         os.close(running.descriptor)
 
 
+def _show(plan: bytes, causes: tuple[str, ...]) -> None:
+    """Print with --debug each step, before any is done."""
+    if not log.debugging():
+        return
+    from pyrkt.plan import explain, steps  # noqa: PLC0415 - for people who look
+
+    for line in explain.lines(steps.decode(plan, causes)):
+        log.debug(line)
+
+
 def _redirected(path: str) -> list[int]:
     """Give the supervisor-to-be no end of the caller's pipes, which would wait for it; return the old descriptors."""
     kept = [os.dup(number) for number in (0, 1, 2)]
     names = os.listdir(f"{path}/apps")
-    log = f"{path}/logs/{names[0] if len(names) == 1 else 'pod'}.log"
+    where = f"{path}/logs/{names[0] if len(names) == 1 else 'pod'}.log"
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    out = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     for descriptor, number in ((null, 0), (out, 1), (out, 2)):
         os.dup2(descriptor, number)
     os.close(null)

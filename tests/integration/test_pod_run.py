@@ -43,6 +43,15 @@ def test_output_and_exit_code_are_the_apps(stored: Pyrkt, image: str) -> None:
     assert (answer.code, answer.out, answer.err) == (7, "out\n", "err\n")
 
 
+def test_debug_prints_every_step_before_any_is_done(stored: Pyrkt, image: str) -> None:
+    for _ in range(2):  # the second time from a record
+        answer = stored.call("--debug", "run", image, "--", "sh", "-c", "echo done >&2")
+        steps = [line for line in answer.err.splitlines() if line.startswith("debug: ")]
+        assert any("pivot_root" in line for line in steps)
+        assert any(line.startswith("debug: exec sh -c") for line in steps), steps[-20:]
+        assert answer.err.endswith("done\n")
+
+
 def test_a_signal_is_128_and_its_number(stored: Pyrkt, image: str) -> None:
     assert stored.call("run", image, "--", "sh", "-c", "kill -9 $$").code == 137
 
