@@ -58,7 +58,7 @@ Route = Callable[[Asked, Line], None]
 class Web:
     """The server: ``routes`` by path first, then ``files`` by path (with ETag, Range and If-Range), else 404."""
 
-    def __init__(self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         self.routes: dict[str, Route] = {}
         self.files: dict[str, bytes] = {}
         self.log: list[Asked] = []
@@ -85,7 +85,7 @@ class Web:
             def handle_error(self, request: object, client_address: object) -> None:
                 """Clients that give up are what the tests are about."""
 
-        self._server = Server((host, 0), Handler)
+        self._server = Server((host, port), Handler)
         self.port = int(self._server.server_address[1])
         self.host = f"{host}:{self.port}"
         self.url = f"{'https' if context else 'http'}://{self.host}"
