@@ -69,7 +69,9 @@ def _generation(data: str) -> str:
 def _recordable(ask: PodAsk, pull: Pull) -> bool:
     if pull.policy == "update" or pull.decryption_keys or ask.net == "host" or ask.private_users or not ask.overlay:
         return False
-    if ask.inherited or any(app.devices or app.io or app.signature for app in ask.apps):
+    if ask.inherited:
+        return False
+    if any(app.devices or app.io or app.signature or app.image.startswith("file:") for app in ask.apps):
         return False
     return all(
         os.path.realpath(v.source) == v.source and os.path.exists(v.source) for v in ask.volumes if v.kind == "host"
@@ -77,8 +79,19 @@ def _recordable(ask: PodAsk, pull: Pull) -> bool:
 
 
 def _here(text: str) -> list[object]:
-    """Return what decides on the meaning of an image's name beside the name: the directory, and a file of that name."""
-    return [] if text.startswith(_SCHEMES) else [os.getcwd(), os.path.isfile(text)]
+    """Return what decides on the meaning of an image's name beside the name: the directory, and what lies there.
+
+    A file, or the index of a layout, that was written anew is another image.
+    """
+    if text.startswith(_SCHEMES):
+        return []
+    path = f"{text[4:].partition(':')[0]}/index.json" if text.startswith("oci:") else text
+    try:
+        found = os.stat(path)
+    except OSError:
+        return [os.getcwd()]
+    # ctime as well: it shows what was put there with the old times.
+    return [os.getcwd(), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _facts() -> list[object]:

@@ -14,7 +14,7 @@ import pytest
 from pyrkt.store import Rootfs, Store
 from pyrkt.store.gc import verify
 from tests.support import skopeo
-from tests.support.pods import Pyrkt, make_layout, umoci
+from tests.support.pods import Pyrkt, make_aci, make_layout, umoci
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,3 +153,24 @@ def test_a_layout_that_umoci_changes(tmp_path: Path, change: Callable[[Path, Pat
     rootfs = Rootfs(tuple(str(store.trees.path(tree)) for tree in record.trees))
     assert (rootfs.read("/note"), rootfs.read("/data/seed")) == (b"umoci insert\n", data)
     assert tool.ok("run", f"oci:{layout}:bb", "--", "cat", "/note") == "umoci insert\n"
+
+
+def test_a_run_takes_what_lies_there_now(tmp_path: Path) -> None:
+    """Also the third one, for which the second pod has left a record."""
+    tool, layout = Pyrkt(tmp_path), make_layout(tmp_path / "layout")
+    (tmp_path / "note").write_text("first\n")
+    umoci("insert", "--image", f"{layout}:bb", str(tmp_path / "note"), "/note")
+    words = ("run", f"oci:{layout}:bb", "--", "cat", "/note")
+    assert [tool.ok(*words) for _ in range(3)] == ["first\n"] * 3
+    (tmp_path / "note").write_text("second\n")
+    umoci("insert", "--image", f"{layout}:bb", str(tmp_path / "note"), "/note")
+    assert [tool.ok(*words) for _ in range(3)] == ["second\n"] * 3
+
+
+@pytest.mark.parametrize("how", ["path", "url"])
+def test_a_run_takes_the_file_that_lies_there_now(tmp_path: Path, how: str) -> None:
+    tool = Pyrkt(tmp_path)
+    for answer in ("first", "second"):
+        aci = make_aci(tmp_path / "box.aci", app={"exec": ["/bin/sh", "-c", f"echo {answer}"]})
+        name = str(aci) if how == "path" else aci.as_uri()
+        assert [tool.ok("run", name) for _ in range(3)] == [f"{answer}\n"] * 3
