@@ -169,6 +169,10 @@ def _still_good(download: Download, reference: AppcRef | UrlRef, request: FetchR
         check_vouched(record, reference, request)
         if isinstance(reference, AppcRef):
             _check_labels(record.name, record.labels, reference)
+        if "image" not in request.insecure:
+            # Nobody takes a key's withdrawal back by leaving the image unchanged.
+            signature = request.store.blobs.read(record.blobs[1], _MAX_SIGNATURE)
+            _verify(request.store.blobs.path(record.blobs[0]), signature, record.name, request)
         _nodes([record], request.store)
     except (NotFound, NotTrusted, ImageRefused):
         return None

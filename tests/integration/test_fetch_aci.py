@@ -451,6 +451,25 @@ def test_a_fresh_image_is_not_even_asked_for(request_: FetchRequest, publisher: 
     assert len(publisher.web.asked(PATH)) == 3
 
 
+@pytest.mark.parametrize("fresh", ["max-age=100", "no-cache"])
+def test_an_unchanged_image_whose_key_was_withdrawn(request_: FetchRequest, publisher: Publisher, fresh: str) -> None:
+    publisher.publish(PATH, aci_tar())
+    data = publisher.web.files[PATH]
+
+    def cached(asked: Asked, line: Line) -> None:
+        if asked.headers.get("if-none-match"):
+            line.reply(304)
+        else:
+            line.reply(200, data, ETag='"a"', Cache_Control=fresh)
+
+    publisher.web.routes[PATH] = cached
+    (signer,) = fetch("example.com/app:1.0", request_).signers
+    request_.keystore.remove(signer.fingerprint)
+    request_.keystore.add(publisher.gpg.run("--armor", "--export", "other@example.com"), "example.com/app")
+    with pytest.raises(NotTrusted, match="no trusted key"):
+        fetch("example.com/app:1.0", request_)
+
+
 @pytest.mark.parametrize("how", ["etag", "changed", "no-validator"])
 def test_a_broken_download_is_resumed_if_it_is_the_same_file(
     request_: FetchRequest, publisher: Publisher, how: str
