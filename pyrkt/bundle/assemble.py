@@ -92,7 +92,7 @@ def assemble(
             oom_score_adj=program.limits.oom_score_adj,
         ),
         hostname=hostname(options),
-        mounts=(*_system_mounts(options, placed), *placed.mounts, *files.mounts(names)),
+        mounts=(*_system_mounts(options, placed), *placed.mounts, *files.mounts(names, rootfs)),
         hooks=program.hooks,
         annotations=dict(program.annotations),
         linux=_linux(program, options, held),

@@ -55,13 +55,23 @@ def needed(*, host_network: bool, rootfs: Rootfs, targets: Sequence[str]) -> tup
         names = (HOSTS, RESOLV)
     elif not rootfs.read(_PLACES[HOSTS]):
         names = (HOSTS,)
-    return tuple(name for name in names if not covers(targets, _PLACES[name]))
+    places = {name: (_PLACES[name], rootfs.leads_to(_PLACES[name])) for name in names}
+    return tuple(name for name in names if not any(covers(targets, place) for place in places[name]))
 
 
-def mounts(names: Sequence[str]) -> tuple[Mount, ...]:
-    """Return the mounts of the files ``names``."""
+def mounts(names: Sequence[str], rootfs: Rootfs) -> tuple[Mount, ...]:
+    """Return the mounts of the files ``names``: where the image's own links lead, which may be to nothing yet.
+
+    The resolv.conf of an image with systemd is a link to a file that only a booted system has.
+    """
     return tuple(
-        Mount(destination=_PLACES[name], type="bind", source=f"{DIRECTORY}/{name}", options=_OPTIONS) for name in names
+        Mount(
+            destination=rootfs.leads_to(_PLACES[name]),
+            type="bind",
+            source=f"{DIRECTORY}/{name}",
+            options=_OPTIONS,
+        )
+        for name in names
     )
 
 

@@ -107,29 +107,40 @@ class Rootfs:
 
         Raises: ImageRefused on more than 40 symlinks.
         """
+        return self._walk(path, follow=follow)[1]
+
+    def leads_to(self, path: str | bytes) -> str:
+        """Return the path, without links, that ``path`` leads to, be something there or not.
+
+        Raises: ImageRefused on more than 40 symlinks.
+        """
+        return "/" + os.fsdecode(b"/".join(self._walk(path, follow=True)[0]))
+
+    def _walk(self, path: str | bytes, *, follow: bool) -> tuple[list[bytes], Entry | None]:
         todo = [part for part in os.fsencode(path).split(b"/") if part not in {b"", b"."}][::-1]
-        trail = [self.root()]
-        links = 0
+        names: list[bytes] = []
+        trail: list[Entry | None] = [self.root()]
+        links, lost = 0, False
         while todo:
             name = todo.pop()
             if name == b"..":
-                if len(trail) > 1:
-                    trail.pop()
+                del names[-1:], trail[max(len(trail) - 1, 1) :]
                 continue
-            entry = self.child(trail[-1], name) if trail[-1].is_dir else None
-            if entry is None:
-                return None
-            if entry.is_link and (todo or follow):
-                links += 1
-                if links > MAX_LINKS:
-                    raise ImageRefused(f"{printable(os.fsdecode(path))}: too many symlinks in the image")
-                target = os.readlink(entry.path)
-                if target.startswith(b"/"):
-                    del trail[1:]
-                todo.extend(part for part in reversed(target.split(b"/")) if part not in {b"", b"."})
+            parent = trail[-1]
+            entry = self.child(parent, name) if parent is not None and parent.is_dir else None
+            if entry is None or not entry.is_link or not (todo or follow):
+                names.append(name)
+                trail.append(entry)
+                lost = lost or entry is None  # for good: the kernel does not come back from nothing by ".." either
                 continue
-            trail.append(entry)
-        return trail[-1]
+            links += 1
+            if links > MAX_LINKS:
+                raise ImageRefused(f"{printable(os.fsdecode(path))}: too many symlinks in the image")
+            target = os.readlink(entry.path)
+            if target.startswith(b"/"):
+                del names[:], trail[1:]
+            todo.extend(part for part in reversed(target.split(b"/")) if part not in {b"", b"."})
+        return names, None if lost else trail[-1]
 
     def is_dir(self, path: str | bytes) -> bool:
         """Tell whether ``path`` leads to a directory."""

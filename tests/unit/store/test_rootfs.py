@@ -66,6 +66,23 @@ def test_reads(rootfs: Rootfs, path: str, content: bytes | None) -> None:
     assert rootfs.read(path) == content
 
 
+@pytest.mark.parametrize(("path", "leads_to"), [
+    pytest.param("/etc/passwd", "/etc/passwd", id="plain"),
+    pytest.param("/etc/absolute", "/etc/passwd", id="absolute-link"),
+    pytest.param("/etc/up", "/etc/passwd", id="dotdot-stops-at-root"),
+    pytest.param("/alias/new/file", "/etc/new/file", id="below-a-link-and-not-there"),
+    pytest.param("/nothing/at/../all", "/nothing/all", id="not-there"),
+    pytest.param("/../..", "/", id="root"),
+])  # fmt: skip
+def test_leads_to(rootfs: Rootfs, path: str, leads_to: str) -> None:
+    assert rootfs.leads_to(path) == leads_to
+
+
+def test_a_dangling_link_leads_to_a_place_inside(rootfs: Rootfs, tmp_path: Path) -> None:
+    assert rootfs.leads_to("/etc/outside") == f"{tmp_path}/canary"  # that path, below the root
+    assert rootfs.read("/nothing/../etc/passwd") is None, "the kernel does not come back from nothing"
+
+
 def test_a_loop_is_refused(rootfs: Rootfs) -> None:
     with pytest.raises(ImageRefused, match="too many symlinks"):
         rootfs.read("/loop")
