@@ -69,7 +69,8 @@ def _generation(data: str) -> str:
 def _recordable(ask: PodAsk, pull: Pull) -> bool:
     if pull.policy == "update" or pull.decryption_keys or ask.net == "host" or ask.private_users or not ask.overlay:
         return False
-    if ask.inherited:
+    # Passwords come as environment variables; a record of them would outlive the pod.
+    if ask.env or ask.inherited or any(app.environment for app in ask.apps):
         return False
     if any(app.devices or app.io or app.signature or app.image.startswith("file:") for app in ask.apps):
         return False

@@ -110,7 +110,7 @@ def test_the_key_knows_what_was_asked_and_what_is_stored(data: Path) -> None:
 
 def test_what_cannot_be_used_again_is_removed(pods: Pods, data: Path) -> None:
     first = made(pods)
-    old, other = key(data), key(data, ASK.replace(env=("SECRET=1",)))
+    old, other = key(data), key(data, ASK.replace(hostname="other"))
     for name in (old, other):
         replay.keep(pods, name, first, [], ())
     (Path(pods.root) / "cache" / "of-another-version").write_text("SECRET")
@@ -130,6 +130,8 @@ def test_what_cannot_be_used_again_is_removed(pods: Pods, data: Path) -> None:
         pytest.param(ASK.replace(private_users=True), Pull(), id="range-of-ids"),
         pytest.param(ASK.replace(overlay=False), Pull(), id="copied-tree"),
         pytest.param(ASK.replace(inherited=("A=1",)), Pull(), id="environment"),
+        pytest.param(ASK.replace(env=("TOKEN=1",)), Pull(), id="set-env"),
+        pytest.param(ASK.replace(apps=(ASK.apps[0].replace(environment=("TOKEN=1",)),)), Pull(), id="app-environment"),
         pytest.param(ASK, Pull(policy="update"), id="update"),
         pytest.param(ASK, Pull(decryption_keys=("k",)), id="keys"),
         pytest.param(
