@@ -208,12 +208,16 @@ def _check_config(config: ImageConfig, manifest: Manifest) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
-    """What a worker has to know of one layer. ``cipher`` is None for one that is not encrypted."""
+    """What a worker has to know of one layer. ``cipher`` is None for one that is not encrypted.
+
+    ``alone`` tells that it is the only one to be fetched.
+    """
 
     descriptor: Descriptor
     diff_id: Digest
     stage: Path
     cipher: LayerCipher | None
+    alone: bool
 
 
 def _store(
@@ -285,6 +289,7 @@ def _layers(
                     diff_id=diff_ids[number],
                     stage=stages[number],
                     cipher=ciphers[number],
+                    alone=len(missing) == 1,
                 ),
                 source,
                 request,
@@ -373,7 +378,7 @@ def _load(source: Source, part: Part, report: Report) -> Proof | None:
 
 def _unpack(chunks: Iterator[bytes], layer: _Layer) -> LayerResult:
     owner = "keep" if process.gives_files_away() else "caller"
-    return unpack_layer(chunks, layer.stage, owner=owner, diff_id=layer.diff_id)  # type: ignore[arg-type]
+    return unpack_layer(chunks, layer.stage, owner=owner, diff_id=layer.diff_id, alone=layer.alone)  # type: ignore[arg-type]
 
 
 def _decrypt(layer: _Layer, cipher: LayerCipher, part: Part) -> LayerResult:

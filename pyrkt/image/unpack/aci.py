@@ -13,7 +13,7 @@ from pyrkt.image.unpack.files import Files
 from pyrkt.image.unpack.flatten import merge
 from pyrkt.image.unpack.layers import Counted, check_end
 from pyrkt.image.unpack.limits import DEFAULT, Limits
-from pyrkt.image.unpack.stream import plain
+from pyrkt.image.unpack.stream import ahead, plain
 from pyrkt.image.unpack.tar import Archive, Entry, shown
 from pyrkt.image.unpack.worker import in_worker
 from pyrkt.store.rootfs import Rootfs
@@ -60,7 +60,7 @@ def unpack_aci(
 
     def job(pieces: Iterator[bytes], root: int) -> dict[str, Any]:
         counted = Counted(plain(pieces, limits), "sha512")
-        archive = Archive(counted, limits)
+        archive = Archive(ahead(counted), limits)
         files = Files("plain", keep_owner=owner == "keep", limits=limits, root=root)
         manifest = _extract(archive, files)
         files.finish()

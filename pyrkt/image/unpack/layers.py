@@ -18,7 +18,7 @@ from pyrkt.base.errors import CannotCreate, ImageRefused, printable
 from pyrkt.image.unpack import fit
 from pyrkt.image.unpack.files import Files, Form
 from pyrkt.image.unpack.limits import DEFAULT, Limits
-from pyrkt.image.unpack.stream import plain
+from pyrkt.image.unpack.stream import ahead, plain
 from pyrkt.image.unpack.tar import Archive
 from pyrkt.image.unpack.worker import in_worker
 from pyrkt.spec.digest import Digest, algorithm, hexpart
@@ -95,7 +95,7 @@ class Counted:
             yield piece
 
 
-def unpack_layer(
+def unpack_layer(  # noqa: PLR0913 - all but two have the default that nearly every caller wants
     chunks: Iterable[bytes] | BinaryIO,
     into: Path,
     *,
@@ -104,6 +104,7 @@ def unpack_layer(
     owner: Literal["keep", "caller"] = "keep",
     lower: Rootfs | None = None,
     diff_id: Digest | None = None,
+    alone: bool = False,
 ) -> LayerResult:
     """Unpack one layer, packed as it may be, into the directory ``into``, in a child that cannot leave it.
 
@@ -111,13 +112,15 @@ def unpack_layer(
     ``owner`` "caller" leaves every file to the caller, who need not be root and can read them all. With ``lower``,
     the merged tree below, the result is fitted to it at once. ``diff_id`` is what the plain tar must hash to, if
     that is known; only with that proof may an archive lack its end mark, which otherwise tells that it was cut.
+    ``alone`` tells that no other layer is unpacked meanwhile: then a second core may inflate and hash.
     An unbuffered file as ``chunks`` is read by the child itself.
     Raises: ImageRefused, naming the entry; CannotCreate. What is in ``into`` is then worth nothing.
     """
 
     def job(pieces: Iterator[bytes], root: int) -> dict[str, Any]:
         counted = Counted(plain(pieces, limits), algorithm(diff_id) if diff_id else "sha256")
-        archive, files = extract(counted, form, keep_owner=owner == "keep", limits=limits, root=root)
+        plain_pieces = ahead(counted) if alone else counted
+        archive, files = extract(plain_pieces, form, keep_owner=owner == "keep", limits=limits, root=root)
         found = f"{counted.hash.name}:{counted.hash.hexdigest()}"
         check_end(archive, proven=found == diff_id)
         made = LayerResult(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import zstandard
@@ -151,6 +153,41 @@ def _inflate(source: _Counter, make: Callable[..., Any]) -> Iterator[bytes]:
             yield output
         if not member.eof:
             raise _cut("gzip")
+
+
+_AHEAD = 8
+
+
+def ahead(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield ``pieces``, which a thread makes, at most eight of them ahead.
+
+    Inflating and hashing need no interpreter: while another core does them, this thread makes files. It helps where
+    a core would be idle else (an eighth of the time for one layer on two cores), and costs a little where none is.
+    """
+    made: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
+    room: SimpleQueue[int] = SimpleQueue()  # 1: for one more, 0: no more are wanted
+    for _ in range(_AHEAD):
+        room.put(1)
+
+    def make() -> None:
+        try:
+            for piece in pieces:
+                if not room.get():
+                    return
+                made.put(piece)
+            made.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again where the pieces are taken
+            made.put(error)
+
+    Thread(target=make, daemon=True).start()
+    try:
+        while (piece := made.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            room.put(1)
+            yield piece
+    finally:
+        room.put(0)
 
 
 class _Decompressor(Protocol):

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import itertools
 import lzma
+import threading
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
@@ -16,7 +19,10 @@ from hypothesis import strategies as st
 
 from pyrkt.base.errors import ImageRefused
 from pyrkt.image.unpack import stream
-from pyrkt.image.unpack.stream import PIECE, plain, sniff
+from pyrkt.image.unpack.stream import PIECE, ahead, plain, sniff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 isal_zlib = pytest.importorskip("isal.isal_zlib")
 
@@ -105,3 +111,46 @@ def test_any_bytes_are_read_or_refused(data: bytes, magic: bytes) -> None:
         list(plain([magic + data]))
     except ImageRefused as error:
         assert error.message.isprintable()
+
+
+class TestAhead:
+    """Pieces that another thread makes."""
+
+    def test_all_come_in_their_order(self) -> None:
+        pieces = [bytes([number % 251]) * (number % 7) for number in range(1000)]
+        assert list(ahead(iter(pieces))) == pieces
+
+    def test_an_error_comes_where_it_happened(self) -> None:
+        def broken() -> Iterator[bytes]:
+            yield from (b"a", b"b")
+            raise ImageRefused("damaged")
+
+        taken = ahead(broken())
+        assert [next(taken), next(taken)] == [b"a", b"b"]
+        with pytest.raises(ImageRefused, match="damaged"):
+            next(taken)
+
+    def test_it_runs_only_so_far_ahead(self) -> None:
+        """A bomb must not unpack into memory while its first files are made."""
+        made = 0
+
+        def endless() -> Iterator[bytes]:
+            nonlocal made
+            while True:
+                made += 1
+                yield b"x"
+
+        taken = ahead(endless())
+        for number in range(1, 50):
+            next(taken)
+            assert made <= number + 10
+        taken.close()  # type: ignore[attr-defined]
+
+    def test_who_stops_taking_leaves_no_thread(self) -> None:
+        before = set(threading.enumerate())
+        taken = ahead(itertools.repeat(b"x"))
+        next(taken)
+        (maker,) = set(threading.enumerate()) - before
+        taken.close()  # type: ignore[attr-defined]
+        maker.join(10)
+        assert not maker.is_alive()
