@@ -135,7 +135,8 @@ def gpg_home() -> Iterator[Gpg]:
         yield Gpg(home)
     finally:
         subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], capture_output=True, check=False)
-        shutil.rmtree(home)
+        while home.exists():  # the agent takes its sockets away while it ends, at times just before we do
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def pem(key: Key, form: str = "PKCS8", password: bytes = b"", encoding: str = "PEM") -> bytes:
