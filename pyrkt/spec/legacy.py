@@ -166,6 +166,7 @@ def _seccomp(seccomp: Seccomp) -> dict[str, Any]:
         | _given({"args": [a.dump() for a in rule.args]})
         for rule in seccomp.syscalls
         for name in rule.names
+        if name  # no system call has the empty name; the schema of the time wants one with letters
         if rule.action != "SCMP_ACT_NOTIFY"
     ]
     # valueTwo had no default then.

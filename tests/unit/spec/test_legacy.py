@@ -242,3 +242,10 @@ def test_every_config_has_a_valid_half(data: st.DataObject) -> None:
     except InvalidSpec:
         return
     half(value)
+
+
+def test_the_empty_name_of_a_system_call_is_left_out() -> None:
+    rule = {"names": ["", "read"], "action": "SCMP_ACT_ERRNO"}
+    document = {"ociVersion": "1.0.0", "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}}}
+    found = half(Config.parse(Reader(document, "c")))
+    assert [call["name"] for call in found["linux"]["seccomp"]["syscalls"]] == ["read"]
