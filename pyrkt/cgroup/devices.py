@@ -24,7 +24,7 @@ ALL = MKNOD | READ | WRITE
 BLOCK, CHAR = 1, 2
 ANY = -1
 """A major or minor number that stands for all."""
-_LETTERS = {"m": MKNOD, "r": READ, "w": WRITE}
+_LETTERS = {"m": MKNOD, "r": READ, "w": WRITE, "a": ALL}
 _TYPES = {"b": (BLOCK,), "c": (CHAR,), "u": (CHAR,), "a": (BLOCK, CHAR), "": (BLOCK, CHAR), "p": ()}
 
 

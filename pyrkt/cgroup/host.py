@@ -50,6 +50,7 @@ class Mounts(Record):
     the controllers that version 2 has. ``bfq`` tells whether weights of block devices are BFQ's;
     ``delegated`` whether the caller may make cgroups where cgroupsPath counts from in version 2;
     ``writable`` names the mounts of version 1 where one who is not root of the host may make them.
+    ``swap``: whether the kernel counts swap; it does not with swapaccount=0.
     """
 
     v1: tuple[Hierarchy, ...] = ()
@@ -57,6 +58,7 @@ class Mounts(Record):
     controllers: tuple[str, ...] = ()
     cpuset: Cpuset | None = None
     bfq: bool = False
+    swap: bool = True
     delegated: bool = False
     writable: tuple[str, ...] = ()
 
@@ -229,7 +231,7 @@ def probe(
     cpuset = mounts.find("cpuset")
     if cpuset is not None:
         changes["cpuset"] = inherited_cpuset(cpuset, cgroups_path)
-    changes["bfq"] = _any_bfq(mounts)
+    changes["bfq"], changes["swap"] = _any_bfq(mounts), _counts_swap(mounts)
     if rootless:
         # In a container the hierarchies are often there to be looked at only.
         found = (h.mount for h in mounts.v1 if os.access(base_of(h, cgroups_path), os.W_OK))
@@ -242,5 +244,20 @@ def _any_bfq(mounts: Mounts) -> bool:
     if blkio is not None:
         return os.path.exists(f"{blkio.mount}/blkio.bfq.io_serviced")
     unified = mounts.unified
+    if unified is None:
+        return False
     # The top of version 2 has no weights: the caller's own cgroup, if it is another, shows whose they are.
-    return unified is not None and os.path.exists(f"{unified.mount}{unified.own}/io.bfq.weight")
+    own = f"{unified.mount}{unified.own}"
+    if os.path.exists(f"{own}/io.bfq.weight"):
+        return True
+    return not os.path.exists(f"{own}/io.weight") and os.path.exists("/sys/module/bfq")
+
+
+def _counts_swap(mounts: Mounts) -> bool:
+    memory = mounts.find("memory")
+    if memory is not None:
+        return os.path.exists(f"{memory.mount}/memory.memsw.limit_in_bytes")
+    if mounts.unified is None:
+        return True
+    own = f"{mounts.unified.mount}{mounts.unified.own}"
+    return os.path.exists(f"{own}/memory.swap.max") or not os.path.exists(f"{own}/memory.max")

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _PERIOD_US = 100_000
 """cpu.max's own period."""
+_MIN_SHARES, _MAX_SHARES = 2, 262144
+"""kernel/sched/sched.h: MIN_SHARES, MAX_SHARES."""
+_ZERO_AT_FIRST = frozenset(("cpu.cfs_burst_us", "cpu.max.burst", "cpu.idle"))
+"""Files that say 0 in every new cgroup; kernels before 5.14 have none of them."""
 _STATISTICS = ("cpu", "io", "memory", "pids")
 """Switched on in v2 even without a limit, for their numbers."""
 
@@ -48,29 +52,39 @@ def _bytes(value: int) -> str:
 
 
 def _memory_and_swap(memory: Memory) -> tuple[int, int]:
-    """Return (limit, memory+swap limit), 0 where it is not set, after checking one against the other."""
+    """Return (limit, memory+swap limit), 0 where it is not set, -1 for none, after checking one against the other."""
     limit, swap = memory.limit or 0, memory.swap or 0
+    for value, member in ((limit, "limit"), (swap, "swap"), (memory.reservation or 0, "reservation")):
+        if value < -1:
+            raise _impossible(f"invalid memory value: {value}", f"memory.{member}", "bytes, or -1 for no limit")
     if limit == -1 and swap == 0:
         return -1, -1  # without a limit on memory one on memory+swap would bind alone
-    if swap > 0:
-        if limit <= 0:
-            raise _impossible("limits memory+swap, which needs a limit on memory too", "memory.swap")
-        if swap < limit:
-            raise _impossible(
-                f"{swap} is below the memory limit, {limit}", "memory.swap", "it is the sum of memory and swap"
-            )
+    if swap > 0 and limit == 0:
+        raise _impossible("unable to set swap limit without memory limit", "memory.swap", "set memory.limit too")
+    if 0 < swap < limit:
+        raise _impossible(
+            f"memory+swap limit should be >= memory limit: {swap} is below {limit}",
+            "memory.swap",
+            "it is the sum of memory and swap",
+        )
     return limit, swap
 
 
-def memory_v1(resources: Resources) -> list[Setting]:
-    """Return the settings of the v1 memory controller; ``kernel`` has had no effect since Linux 5.16."""
+def memory_v1(resources: Resources, *, swap_counts: bool = True) -> list[Setting]:
+    """Return the settings of the v1 memory controller; ``kernel`` and ``kernelTCP`` have had no effect for years.
+
+    ``swap_counts`` tells whether the kernel counts swap: without, there is none to take a limit from.
+    """
     memory = resources.memory or Memory()
     limit, swap = _memory_and_swap(memory)
+    if limit == -1 and swap > 0:
+        raise _impossible(f"{swap} would limit memory too, which has no limit", "memory.swap", "give it one, or -1")
+    if swap == -1 and not memory.swap and not swap_counts:
+        swap = 0
     numbers = (
         ("memory.limit_in_bytes", limit, "limit"),
         ("memory.memsw.limit_in_bytes", swap, "swap"),  # after the limit: the kernel wants it at least as large
         ("memory.soft_limit_in_bytes", memory.reservation, "reservation"),
-        ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp, "kernelTCP"),
     )
     found = [Setting(file=file, value=str(n), member=f"memory.{member}") for file, n, member in numbers if n]
     if memory.swappiness is not None:
@@ -87,8 +101,11 @@ def _swappiness(memory: Memory) -> int:
     return value
 
 
-def memory_v2(resources: Resources) -> list[Setting]:
-    """Return the settings of the v2 memory controller: ``memory.swap.max`` counts swap alone."""
+def memory_v2(resources: Resources, *, swap_counts: bool = True) -> list[Setting]:
+    """Return the settings of the v2 memory controller: ``memory.swap.max`` counts swap alone.
+
+    ``swap_counts`` tells whether the kernel counts swap: without, "no limit" and "no swap" say nothing.
+    """
     memory = resources.memory or Memory()
     limit, swap = _memory_and_swap(memory)
     if memory.swappiness:
@@ -98,11 +115,12 @@ def memory_v2(resources: Resources) -> list[Setting]:
     if memory.disable_oom_killer:
         raise _impossible("cgroup v2 cannot switch off the OOM killer", "memory.disableOOMKiller")
     found = []
+    if swap:
+        value = _bytes(swap - max(limit, 0) if swap > 0 else -1)
+        if swap_counts or value not in {"0", "max"}:
+            found.append(Setting(file="memory.swap.max", value=value, member="memory.swap"))
     if limit:
         found.append(Setting(file="memory.max", value=_bytes(limit), member="memory.limit"))
-    if swap:
-        value = _bytes(swap - limit if swap > 0 else -1)
-        found.append(Setting(file="memory.swap.max", value=value, member="memory.swap"))
     if memory.reservation:
         found.append(Setting(file="memory.low", value=_bytes(memory.reservation), member="memory.reservation"))
     return found
@@ -125,7 +143,7 @@ def cpu_weight(shares: int) -> int:
         return 0
     from math import ceil, log2  # noqa: PLC0415 - a shared object of its own, and v1 hosts never need it
 
-    octave = log2(min(max(shares, 2), 262144))
+    octave = log2(min(max(shares, _MIN_SHARES), _MAX_SHARES))
     # log10(weight) = (octave**2 + 125 * octave - 126) / 612 is 0 at 1, 2 at 10 and 4 at 18 octaves.
     return ceil(round(10 ** ((octave * octave + 125 * octave - 126) / 612), 9))
 
@@ -133,16 +151,19 @@ def cpu_weight(shares: int) -> int:
 def cpu_v1(resources: Resources) -> list[Setting]:
     """Return the settings of the v1 cpu controller; a period before the time that must fit in it."""
     cpu = resources.cpu or Cpu()
+    if cpu.shares and not _MIN_SHARES <= cpu.shares <= _MAX_SHARES:  # the kernel would take the end of the range
+        which, bound = ("minimum", _MIN_SHARES) if cpu.shares < _MIN_SHARES else ("maximum", _MAX_SHARES)
+        raise _impossible(f"the {which} allowed cpu-shares is {bound}", "cpu.shares")
     numbers = (
-        ("cpu.rt_period_us", cpu.realtime_period, "realtimePeriod"),
-        ("cpu.rt_runtime_us", cpu.realtime_runtime, "realtimeRuntime"),
-        ("cpu.shares", cpu.shares, "shares"),
-        ("cpu.cfs_period_us", cpu.period, "period"),
-        ("cpu.cfs_quota_us", cpu.quota, "quota"),
+        ("cpu.rt_period_us", cpu.realtime_period or None, "realtimePeriod"),
+        ("cpu.rt_runtime_us", cpu.realtime_runtime or None, "realtimeRuntime"),
+        ("cpu.shares", cpu.shares or None, "shares"),
+        ("cpu.cfs_period_us", cpu.period or None, "period"),
+        ("cpu.cfs_quota_us", cpu.quota or None, "quota"),
         ("cpu.cfs_burst_us", cpu.burst, "burst"),
         ("cpu.idle", cpu.idle, "idle"),  # last: an idle group takes no shares
     )
-    return [Setting(file=file, value=str(n), member=f"cpu.{member}") for file, n, member in numbers if n]
+    return [Setting(file=file, value=str(n), member=f"cpu.{member}") for file, n, member in numbers if n is not None]
 
 
 def cpu_v2(resources: Resources) -> list[Setting]:
@@ -158,9 +179,9 @@ def cpu_v2(resources: Resources) -> list[Setting]:
         quota = str(cpu.quota) if cpu.quota and cpu.quota > 0 else "max"
         member = "cpu.quota" if cpu.quota else "cpu.period"
         found.append(Setting(file="cpu.max", value=f"{quota} {cpu.period or _PERIOD_US}", member=member))
-    if cpu.burst:
+    if cpu.burst is not None:
         found.append(Setting(file="cpu.max.burst", value=str(cpu.burst), member="cpu.burst"))
-    if cpu.idle:
+    if cpu.idle is not None:
         found.append(Setting(file="cpu.idle", value=str(cpu.idle), member="cpu.idle"))
     return found
 
@@ -176,11 +197,15 @@ def cpuset(resources: Resources) -> list[Setting]:
 
 
 def pids(resources: Resources) -> list[Setting]:
-    """Return the setting of the pids controller, the same in both versions; -1 is "no limit", 0 "leave it"."""
+    """Return the setting of the pids controller, the same in both versions; -1 is "no limit".
+
+    0 is written as 1, which means the same (the first process is there) and which systemd, too, can express.
+    Source: runtime-spec 1.3, config-linux, "PIDs"; runc since 1.4 does so.
+    """
     limit = resources.pids.limit if resources.pids else None
-    if not limit:
+    if limit is None:
         return []
-    return [Setting(file="pids.max", value=_bytes(limit), member="pids.limit")]
+    return [Setting(file="pids.max", value=_bytes(limit) if limit else "1", member="pids.limit")]
 
 
 # --- block devices ---
@@ -322,13 +347,18 @@ class Controller(Record):
     settings_v2: Callable[[Resources], list[Setting]]
 
 
-def _controllers(*, bfq: bool) -> tuple[Controller, ...]:
+def _controllers(*, bfq: bool = False, swap: bool = True) -> tuple[Controller, ...]:
     def both(name: str, settings: Callable[[Resources], list[Setting]]) -> Controller:
         return Controller(v1=name, v2=name, settings_v1=settings, settings_v2=settings)
 
     return (
         both("cpuset", cpuset),
-        Controller(v1="memory", v2="memory", settings_v1=memory_v1, settings_v2=memory_v2),
+        Controller(
+            v1="memory",
+            v2="memory",
+            settings_v1=lambda resources: memory_v1(resources, swap_counts=swap),
+            settings_v2=lambda resources: memory_v2(resources, swap_counts=swap),
+        ),
         Controller(v1="cpu", v2="cpu", settings_v1=cpu_v1, settings_v2=cpu_v2),
         both("pids", pids),
         Controller(
@@ -382,22 +412,27 @@ def layout(resources: Resources | None, cgroups_path: str, mounts: Mounts, *, ro
     make: list[str] = []
     remove: list[str] = []
     enter: list[str] = []
+    paths: list[tuple[str, str]] = []
     for hierarchy in mounts.v1:
         make += _directories(hierarchy, cgroups_path)
         leaf = directory(hierarchy, cgroups_path)
         enter.append(leaf)
         remove.append(leaf)
+        paths += [(name, leaf) for name in hierarchy.names]
     clone_into, kill = "", list[str]()
     if mounts.unified is not None:
         make += _directories(mounts.unified, cgroups_path)
         clone_into = directory(mounts.unified, cgroups_path)
         remove.append(clone_into)
+        paths.append(("", clone_into))
         kill.append(f"{clone_into}/cgroup.kill")
+    writes, enabled = limits(wanted, mounts, cgroups_path)
     return CgroupLayout(
         make=tuple(make),
         write=(
-            *_cpuset_from_parents(mounts, cgroups_path),
-            *_limits(wanted, mounts, cgroups_path),
+            *_cpuset_from_parents(wanted, mounts, cgroups_path),
+            *_switched_on(mounts, cgroups_path, enabled),
+            *(w for w in writes if w[1] != "0" or w[0].rpartition("/")[2] not in _ZERO_AT_FIRST),
             *_device_lines(wanted, mounts, cgroups_path, rootless=rootless),
         ),
         enter=tuple(enter),
@@ -405,6 +440,7 @@ def layout(resources: Resources | None, cgroups_path: str, mounts: Mounts, *, ro
         clone_into=clone_into,
         kill=tuple(kill),
         device_program=_device_program(wanted, mounts, rootless=rootless),
+        paths=tuple(paths),
     )
 
 
@@ -414,6 +450,8 @@ def _within_reach(mounts: Mounts, path: str, *, rootless: bool) -> Mounts:
         if path:
             raise UsageError(f"cgroupsPath {path!r} names no cgroup")
         return Mounts()
+    if ".." in path.split("/"):
+        raise InvalidSpec(f"{path!r} leads upwards", document="config.json", where="linux.cgroupsPath")
     # A cpuset that nobody could fill would take no process.
     usable = tuple(h for h in mounts.v1 if "cpuset" not in h.names or mounts.cpuset is not None)
     if rootless:
@@ -429,7 +467,7 @@ def _cause_of_lack(path: str, *, rootless: bool) -> str:
 
 
 def _refuse_all(wanted: Resources, mounts: Mounts, why: str) -> None:
-    for controller in _controllers(bfq=mounts.bfq):
+    for controller in _controllers():
         for setting in controller.settings_v1(wanted):
             raise _lacking(controller, setting, why)
     for name in wanted.unified:
@@ -443,29 +481,40 @@ def _lacking(controller: Controller, setting: Setting, why: str) -> NoPermission
         else f"{controller.v1} (v2: {controller.v2})"
     )
     return NoPermission(
+        f"cannot set {controller.v1} limit: container could not join or create cgroup: "
         f"config.json: linux.resources.{setting.member}: needs the cgroup controller {name}, but {why}",
         hint="leave the limit out, or use a host that has the controller",
     )
 
 
-def _cpuset_from_parents(mounts: Mounts, path: str) -> list[tuple[str, str, str]]:
-    """Return the writes that fill each new cpuset of v1, which starts empty and would take no process."""
+def _cpuset_from_parents(wanted: Resources, mounts: Mounts, path: str) -> list[tuple[str, str, str]]:
+    """Return the writes that fill each new cpuset of v1, which starts empty and would take no process.
+
+    What ``wanted`` sets is left to it: the parent's processors may be another's exclusively (cpuset.cpu_exclusive).
+    """
     hierarchy = mounts.find("cpuset")
     if hierarchy is None or mounts.cpuset is None:
         return []
     given = mounts.cpuset
-    new = [d for d in _directories(hierarchy, path) if d.startswith(given.directory + "/")]
+    leaf = directory(hierarchy, path)
+    own = {setting.file for setting in cpuset(wanted)}
     return [
-        (f"{directory}/{file}", value, "linux.cgroupsPath")
-        for directory in new
+        (f"{new}/{file}", value, "linux.cgroupsPath")
+        for new in _directories(hierarchy, path)
+        if new.startswith(given.directory + "/")
         for file, value in (("cpuset.cpus", given.cpus), ("cpuset.mems", given.mems))
+        if new != leaf or file not in own
     ]
 
 
-def _limits(wanted: Resources, mounts: Mounts, path: str) -> list[tuple[str, str, str]]:
+def limits(wanted: Resources, mounts: Mounts, path: str) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Return the (file, value, place in config.json) of every limit of ``wanted``, and the v2 controllers for them.
+
+    Raises: as ``layout``.
+    """
     writes: list[tuple[str, str, str]] = []
     enabled: list[str] = []
-    for controller in _controllers(bfq=mounts.bfq):
+    for controller in _controllers(bfq=mounts.bfq, swap=mounts.swap):
         hierarchy = mounts.find(controller.v1)
         if hierarchy is not None:
             writes += _placed(controller.settings_v1(wanted), directory(hierarchy, path))
@@ -477,8 +526,7 @@ def _limits(wanted: Resources, mounts: Mounts, path: str) -> list[tuple[str, str
         else:
             for setting in controller.settings_v1(wanted):
                 raise _lacking(controller, setting, "this host has it in no cgroup hierarchy")
-    extra = _unified(wanted, mounts, path, enabled)
-    return [*_switched_on(mounts, path, enabled), *writes, *extra]
+    return [*writes, *_unified(wanted, mounts, path, enabled)], enabled
 
 
 def _placed(settings: list[Setting], where: str) -> list[tuple[str, str, str]]:
@@ -491,9 +539,11 @@ def _unified(wanted: Resources, mounts: Mounts, path: str, enabled: list[str]) -
     for name, text in wanted.unified.items():
         controller = name.partition(".")[0]
         if mounts.unified is None or (controller != "cgroup" and controller not in mounts.controllers):
+            why = "cannot use unified resources on cgroup v1: " if mounts.v1 else ""
             raise NoPermission(
-                f"config.json: linux.resources.unified.{name}: the cgroup v2 controller {controller} is not available",
-                hint="this host may have it in version 1; use the members of linux.resources",
+                f'invalid configuration: {why}unified resource "{name}" can\'t be set: '
+                f'controller "{controller}" not available (config.json: linux.resources.unified.{name})',
+                hint="the host may have it in version 1; use the members of linux.resources",
             )
         if controller not in ("cgroup", *enabled):
             enabled.append(controller)

@@ -17,6 +17,9 @@ class CgroupLayout(Record):
     ``clone_into``: the v2 directory that the process enters, by CLONE_INTO_CGROUP; "" where there is none.
     ``kill``: the cgroup.kill files (v2) that end every process at once.
     ``device_program``: eBPF instructions to attach to ``clone_into`` as its device controller; empty where v1 has one.
+    ``own``: (file or directory, uid) of what the container's root is given of the v2 cgroup, to manage it.
+    ``paths``: (controller, directory) of each controller of v1, and of "" for version 2.
+    ``driver``: who made the cgroups, "cgroupfs" or "systemd"; ``unit``: the scope's name with the latter.
     """
 
     make: tuple[str, ...] = ()
@@ -26,6 +29,17 @@ class CgroupLayout(Record):
     clone_into: str = ""
     kill: tuple[str, ...] = ()
     device_program: bytes = b""
+    own: tuple[tuple[str, int], ...] = ()
+    paths: tuple[tuple[str, str], ...] = ()
+    driver: str = "cgroupfs"
+    unit: str = ""
+
+    def path(self, controller: str) -> str:
+        """Return the container's directory in the hierarchy of ``controller`` of v1; "" is version 2. "" for none."""
+        for name, directory in self.paths:
+            if name == controller:
+                return directory
+        return ""
 
 
 class OverlayRoot(Record):

@@ -87,7 +87,7 @@ def _one_line(r: Reader) -> str:
 
 
 class Pids(Document):
-    """``limit``: how many tasks; -1 is "no limit", 0 a real limit of none beyond those there."""
+    """``limit``: how many tasks; -1 is "no limit", 0 a real limit: none beyond the first."""
 
     limit: int | None = None
 
@@ -168,7 +168,8 @@ def _throttles(r: Reader) -> tuple[ThrottleDevice, ...]:
 class DeviceRule(Document):
     """One rule of the device controller; ``major`` or ``minor`` None (or -1) means all.
 
-    ``type`` is "a" (all), "b" or "c"; "" means "a". ``access`` is made of r, w and m; "" means all three.
+    ``type`` is "a" (all), "b" or "c"; "" means "a". ``access`` is made of r, w and m; "" means all three, and so
+    does "a", which stood in configurations of old.
     """
 
     allow: bool
@@ -181,7 +182,7 @@ class DeviceRule(Document):
     def parse(cls, r: Reader) -> DeviceRule:
         """Read the object."""
         access = r["access"].text("")
-        if access.strip("rwm"):
+        if access.strip("rwma"):
             raise r["access"].fail(f"{access!r} has letters other than r, w and m")
         return cls(
             allow=r["allow"].boolean(),

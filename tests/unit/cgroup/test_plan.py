@@ -56,7 +56,7 @@ def written(value: dict[str, Any], mounts: Mounts, path: str = "/p") -> list[tup
         ),
         pytest.param({"memory": {"reservation": 7}}, [("memory/p/memory.soft_limit_in_bytes", "7")], id="reservation"),
         pytest.param({"memory": {"kernel": 7}}, [], id="kernel-has-no-effect"),
-        pytest.param({"memory": {"kernelTCP": 7}}, [("memory/p/memory.kmem.tcp.limit_in_bytes", "7")], id="kernel-tcp"),
+        pytest.param({"memory": {"kernelTCP": 7}}, [], id="kernel-tcp-neither"),
         pytest.param({"memory": {"swappiness": 0}}, [("memory/p/memory.swappiness", "0")], id="swappiness-zero"),
         pytest.param({"memory": {"swappiness": 100}}, [("memory/p/memory.swappiness", "100")], id="swappiness"),
         pytest.param({"memory": {"disableOOMKiller": True}}, [("memory/p/memory.oom_control", "1")], id="oom"),
@@ -86,7 +86,7 @@ def written(value: dict[str, Any], mounts: Mounts, path: str = "/p") -> list[tup
         ),
         pytest.param({"pids": {"limit": 7}}, [("pids/p/pids.max", "7")], id="pids"),
         pytest.param({"pids": {"limit": -1}}, [("pids/p/pids.max", "max")], id="pids-off"),
-        pytest.param({"pids": {"limit": 0}}, [], id="pids-zero"),
+        pytest.param({"pids": {"limit": 0}}, [("pids/p/pids.max", "1")], id="pids-zero-is-the-first-process-alone"),
         pytest.param({"blockIO": {"weight": 10}}, [("blkio/p/blkio.weight", "10")], id="weight"),
         pytest.param({"blockIO": {"weight": 0}}, [], id="weight-zero"),
         pytest.param({"blockIO": {"leafWeight": 1000}}, [("blkio/p/blkio.leaf_weight", "1000")], id="leaf-weight"),
@@ -145,15 +145,18 @@ def test_v1(value: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     [
         pytest.param({"memory": {"limit": 64 << 20}}, [("memory.max", "67108864")], id="limit"),
         pytest.param(
-            {"memory": {"limit": 10, "swap": 30}}, [("memory.max", "10"), ("memory.swap.max", "20")], id="swap"
+            {"memory": {"limit": 10, "swap": 30}}, [("memory.swap.max", "20"), ("memory.max", "10")], id="swap"
         ),
         pytest.param(
-            {"memory": {"limit": 10, "swap": 10}}, [("memory.max", "10"), ("memory.swap.max", "0")], id="none"
+            {"memory": {"limit": 10, "swap": 10}}, [("memory.swap.max", "0"), ("memory.max", "10")], id="none"
         ),
         pytest.param(
-            {"memory": {"limit": 10, "swap": -1}}, [("memory.max", "10"), ("memory.swap.max", "max")], id="-1"
+            {"memory": {"limit": 10, "swap": -1}}, [("memory.swap.max", "max"), ("memory.max", "10")], id="-1"
         ),
-        pytest.param({"memory": {"limit": -1}}, [("memory.max", "max"), ("memory.swap.max", "max")], id="no-limit"),
+        pytest.param({"memory": {"limit": -1}}, [("memory.swap.max", "max"), ("memory.max", "max")], id="no-limit"),
+        pytest.param(
+            {"memory": {"limit": -1, "swap": 7}}, [("memory.swap.max", "7"), ("memory.max", "max")], id="swap-as-it-is"
+        ),
         pytest.param({"memory": {"reservation": 5, "swappiness": 0}}, [("memory.low", "5")], id="reservation"),
         pytest.param({"cpu": {"shares": 1024}}, [("cpu.weight", "100")], id="shares"),
         pytest.param({"cpu": {"quota": 5000}}, [("cpu.max", "5000 100000")], id="quota"),
@@ -255,9 +258,14 @@ def test_io_weight(weight: int, expected: int) -> None:
 @pytest.mark.parametrize(
     ("value", "mounts", "where", "problem"),
     [
-        pytest.param({"memory": {"swap": 5}}, V1, "memory.swap", "needs a limit on memory", id="swap-alone"),
-        pytest.param({"memory": {"swap": 5, "limit": -1}}, V1, "memory.swap", "needs a limit", id="swap-no-limit"),
-        pytest.param({"memory": {"swap": 5, "limit": 6}}, V2, "memory.swap", "below the memory limit", id="swap-below"),
+        pytest.param({"memory": {"swap": 5}}, V1, "memory.swap", "without memory limit", id="swap-alone"),
+        pytest.param({"memory": {"swap": 5}}, V2, "memory.swap", "without memory limit", id="swap-alone-v2"),
+        pytest.param({"memory": {"swap": 5, "limit": -1}}, V1, "memory.swap", "has no limit", id="swap-no-limit"),
+        pytest.param({"memory": {"swap": 5, "limit": 6}}, V1, "memory.swap", ">= memory limit", id="swap-below"),
+        pytest.param({"memory": {"swap": 5, "limit": 6}}, V2, "memory.swap", ">= memory limit", id="swap-below-v2"),
+        pytest.param({"memory": {"limit": -2}}, V1, "memory.limit", "invalid memory value: -2", id="negative"),
+        pytest.param({"cpu": {"shares": 1}}, V1, "cpu.shares", "minimum allowed cpu-shares is 2", id="shares-low"),
+        pytest.param({"cpu": {"shares": 1 << 19}}, V1, "cpu.shares", "maximum allowed cpu-shares", id="shares-high"),
         pytest.param({"memory": {"swappiness": 101}}, V1, "memory.swappiness", "between 0 and 100", id="swappiness"),
         pytest.param({"memory": {"swappiness": 60}}, V2, "memory.swappiness", "no swappiness", id="swappiness-v2"),
         pytest.param({"memory": {"disableOOMKiller": True}}, V2, "memory.disableOOMKiller", "OOM killer", id="oom-v2"),
@@ -287,8 +295,12 @@ def test_what_makes_no_sense_is_refused(value: dict[str, Any], mounts: Mounts, w
         pytest.param({"pids": {"limit": 5}}, HYBRID, "controller pids, but", id="pids"),
         pytest.param({"network": {"classID": 5}}, V2, "controller net_cls, but", id="net-cls-v2"),
         pytest.param({"blockIO": {"weight": 10}}, Mounts(), r"blkio \(v2: io\), but this host has no", id="none"),
-        pytest.param({"unified": {"pids.max": "5"}}, HYBRID, "controller pids is not available", id="unified"),
-        pytest.param({"unified": {"memory.max": "5"}}, V1, "controller memory is not available", id="unified-v1"),
+        pytest.param({"unified": {"pids.max": "5"}}, HYBRID, 'controller "pids" not available', id="unified"),
+        pytest.param(
+            {"unified": {"memory.max": "5"}}, V1, "invalid configuration: cannot use unified .* v1", id="unified-v1"
+        ),
+        pytest.param({"unified": {"x": "5"}}, V2, 'resource "x" can\'t be set', id="unified-unknown"),
+        pytest.param({"rdma": {"m": {"hcaObjects": 2}}}, HYBRID.replace(v1=V1.v1[:1]), "cannot set rdma", id="rdma"),
     ],
 )
 def test_a_limit_without_its_controller_is_an_error(value: dict[str, Any], mounts: Mounts, problem: str) -> None:
@@ -297,7 +309,7 @@ def test_a_limit_without_its_controller_is_an_error(value: dict[str, Any], mount
 
 
 def test_zeros_need_no_controller() -> None:
-    nothing = {"memory": {"limit": 0}, "pids": {"limit": 0}, "blockIO": {"weight": 0}, "cpu": {"shares": 0}}
+    nothing = {"memory": {"limit": 0}, "pids": {}, "blockIO": {"weight": 0}, "cpu": {"shares": 0, "quota": 0}}
     assert plan.layout(resources(nothing), "/p", Mounts()).write == ()
 
 
@@ -317,6 +329,31 @@ def test_v1_places() -> None:
     assert layout.remove == layout.enter
     assert layout.clone_into == ""
     assert layout.kill == ()
+    assert layout.path("memory") == "/cg/memory/a/b"
+    assert layout.path("") == layout.path("perf_event") == ""
+
+
+def test_controllers_that_are_mounted_together_share_a_directory() -> None:
+    together = Mounts(v1=(Hierarchy(names=("cpu", "cpuacct"), mount="/cg/cpu,cpuacct"),))
+    layout = plan.layout(resources({"cpu": {"shares": 4}}), "/a", together)
+    assert layout.make == layout.enter == layout.remove == ("/cg/cpu,cpuacct/a",)
+    assert layout.path("cpu") == layout.path("cpuacct") == "/cg/cpu,cpuacct/a"
+    assert layout.write == (("/cg/cpu,cpuacct/a/cpu.shares", "4", "linux.resources.cpu.shares"),)
+
+
+def test_what_a_new_cgroup_says_anyway_is_not_written() -> None:
+    """A kernel that is too old for cpu.idle has no file to write the 0 to."""
+    assert not written({"cpu": {"idle": 0, "burst": 0}}, V1)
+    assert not written({"cpu": {"idle": 0, "burst": 0}}, V2)
+    cleared, _ = plan.limits(resources({"cpu": {"idle": 0, "burst": 0}}), V2, "/p")
+    assert [(file, value) for file, value, _ in cleared] == [("/cg2/p/cpu.max.burst", "0"), ("/cg2/p/cpu.idle", "0")]
+
+
+def test_no_limit_where_swap_is_not_counted() -> None:
+    assert written({"memory": {"limit": -1}}, V1.replace(swap=False)) == [("/cg/memory/p/memory.limit_in_bytes", "-1")]
+    assert written({"memory": {"limit": -1}}, V2.replace(swap=False)) == [("/cg2/p/memory.max", "max")]
+    asked = {"memory": {"limit": 5, "swap": 7}}
+    assert ("/cg2/p/memory.swap.max", "2") in written(asked, V2.replace(swap=False))  # which the kernel will refuse
 
 
 def test_a_relative_path_counts_from_the_own_cgroup() -> None:
@@ -328,14 +365,13 @@ def test_a_relative_path_counts_from_the_own_cgroup() -> None:
     assert v2.kill == ("/cg2/user/x/cgroup.kill",)
 
 
-@pytest.mark.parametrize("path", ["/../../etc", "../../etc", "/a/../../etc"])
-def test_a_path_cannot_leave_the_hierarchy(path: str) -> None:
-    for directory in plan.layout(None, path, V1).make:
-        assert ".." not in directory
-        assert directory.startswith("/cg/")
+@pytest.mark.parametrize("path", ["/../../etc", "../../etc", "/a/../../etc", "/a/b/.."])
+def test_a_path_that_leads_upwards_is_refused(path: str) -> None:
+    with pytest.raises(InvalidSpec, match="leads upwards"):
+        plan.layout(None, path, V1)
 
 
-@pytest.mark.parametrize("path", ["/", ".", "/..", "//"])
+@pytest.mark.parametrize("path", ["/", ".", "/.", "//"])
 def test_the_top_is_no_place_for_a_container(path: str) -> None:
     with pytest.raises(UsageError):
         plan.layout(None, path, V1)
@@ -352,6 +388,8 @@ def test_no_path_is_no_cgroup() -> None:
 def test_new_cpusets_are_filled_from_the_parent() -> None:
     mounts = V1.replace(cpuset=Cpuset(directory="/cg/cpuset/a", cpus="1", mems="0"))
     files = [(file, value) for file, value, cause in plan.layout(None, "/a/b/c", mounts).write if "cpuset" in file]
+    own = plan.layout(resources({"cpu": {"cpus": "1", "mems": "0"}}), "/a/b/c", mounts).write
+    assert len([file for file, _, cause in own if file == "/cg/cpuset/a/b/c/cpuset.cpus"]) == 1
     assert files == [
         ("/cg/cpuset/a/b/cpuset.cpus", "1"),
         ("/cg/cpuset/a/b/cpuset.mems", "0"),
