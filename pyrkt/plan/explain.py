@@ -237,6 +237,7 @@ _CALLS: dict[int, Callable[..., str]] = {
         f"ionice -c {next(name for name, n in IO_CLASSES.items() if n == value >> 13)} -n {value & 7}"
     ),
     steps.CHDIR: lambda path: f"cd {quote(path)}",
+    steps.OWN_NULL: lambda: "reopen standard descriptors that are /dev/null",
     steps.CLOSE_FDS: lambda first: f"close descriptors from {first} on",
     steps.WAIT_START: lambda path: f"wait until somebody reads {quote(path)}",
     steps.HOME: lambda uid: f"export HOME=$(getent passwd {uid} | cut -d: -f6)",

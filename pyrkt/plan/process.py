@@ -60,6 +60,7 @@ def stdio(draft: Draft, app: PodApp) -> None:
 def terminal(draft: Draft, process: Process, place: Place) -> None:
     """Make the terminal after the pivot, from the container's own devpts (CVE-2025-52565)."""
     if not process.terminal:
+        draft.add(steps.OWN_NULL)
         return
     size = process.console_size
     rows, columns = (size.height, size.width) if size else (0, 0)

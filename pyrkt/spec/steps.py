@@ -85,6 +85,7 @@ HOME = 113
 APP = 120
 INIT = 121
 EXIT_FILE = 140
+OWN_NULL = 160
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -98,7 +99,7 @@ TABLE = {
     RENAME: ("RENAME", "ss", 19),
     CREATE: ("CREATE", "sbi", 19),
     OPEN_TREE: ("OPEN_TREE", "isiiibb", 1),
-    CGROUP_DEVICES: ("CGROUP_DEVICES", "sb", 1),
+    CGROUP_DEVICES: ("CGROUP_DEVICES", "sb", 3),
     CONNECT: ("CONNECT", "is", 1),
     CLONE: ("CLONE", "ii", 1),
     MAP_IDS: ("MAP_IDS", "bbi", 2),
@@ -166,4 +167,5 @@ TABLE = {
     APP: ("APP", "sii", 4),
     INIT: ("INIT", "i", 4),
     EXIT_FILE: ("EXIT_FILE", "s", 16),
+    OWN_NULL: ("OWN_NULL", "", 12),
 }

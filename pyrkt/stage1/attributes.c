@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+enum { FIRST_FD = 3, NULL_DEVICE = 1 << 8 | 3 };
+
 long step_SETSID(const struct step *step)
 {
 	(void)step;
@@ -28,6 +30,32 @@ long step_STDIO(const struct step *step)
 		return fd;
 	self.own_stdio |= 1u << (number & 3);
 	return sys(__NR_dup3, fd, number, 0);
+}
+
+static bool is_null(long fd)
+{
+	struct stat found;
+	return sys_stat(fd, &found) >= 0 && S_ISCHR(found.st_mode) && found.st_rdev == NULL_DEVICE;
+}
+
+/* Through a descriptor of the host's node its owner and mode could be changed for everybody. What cannot be had in the
+ * root, as where a user namespace keeps devices back, changes nothing: there the host's node is not the root's either. */
+long step_OWN_NULL(const struct step *step)
+{
+	(void)step;
+	long own = -1, r = 0;
+	for (int fd = 0; r >= 0 && fd < FIRST_FD; fd++) {
+		if (!is_null(fd))
+			continue;
+		/* for reading and writing: then even a fifo in its place would not make us wait */
+		if (own < 0)
+			own = in_root("/dev/null", O_RDWR | O_NOCTTY | O_NOFOLLOW, 0);
+		if (own < 0 || !is_null(own))
+			break;
+		r = sys(__NR_dup3, own, fd, 0);
+	}
+	sys_close(own);
+	return r < 0 ? r : 0;
 }
 
 long step_RLIMIT(const struct step *step)

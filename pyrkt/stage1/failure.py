@@ -105,6 +105,7 @@ _WORDS = {
     steps.IO_PRIORITY: "setting the I/O priority",
     steps.MEMORY_POLICY: "setting the memory policy",
     steps.CHDIR: "going to the working directory {0}",
+    steps.OWN_NULL: "opening the container's /dev/null",
     steps.CLOSE_FDS: "closing descriptors",
     steps.WAIT_START: "waiting to be started",
     steps.HOME: "finding the home directory of user {0}",

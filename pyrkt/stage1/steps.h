@@ -36,7 +36,7 @@ STEP(9, CREATE, "sbi", B | P | E, "path, data, mode: a whole file, by temporary 
 STEP(10, OPEN_TREE, "isiiibb", B,
      "slot, host path, recursive copy, MOUNT_ATTR_* to set, to clear, uid_map text, gid_map text (both empty: ids as they "
      "are): a detached copy, made with the supervisor's rights, for ATTACH or ROOT_TREE")
-STEP(11, CGROUP_DEVICES, "sb", B, "v2 cgroup directory, eBPF instructions: load as BPF_PROG_TYPE_CGROUP_DEVICE, attach")
+STEP(11, CGROUP_DEVICES, "sb", B | P, "v2 cgroup directory, eBPF instructions: load as BPF_PROG_TYPE_CGROUP_DEVICE, attach")
 STEP(12, CONNECT, "is", B, "slot, path of a listening unix stream socket")
 
 /* the clone, and what only the parent can do for the child */
@@ -140,6 +140,9 @@ STEP(121, INIT, "i", C,
 /* the end */
 STEP(140, EXIT_FILE, "s", E,
      "path: exit code as decimal with newline, by rename; for a pod a directory, in it one file NAME an app")
+
+/* after the pivot */
+STEP(160, OWN_NULL, "", C | A, "descriptors 0..2 that are /dev/null become the root's own: the host's is not the container's")
 
 #undef B
 #undef P

@@ -307,6 +307,12 @@ def test_an_unconfined_profile_needs_no_module() -> None:
     assert not named(compiled(changed(process={"apparmor_profile": "unconfined"})), "APPARMOR")
 
 
+def test_standard_descriptors_are_the_roots_own_once_there_is_a_root() -> None:
+    plan = compiled(changed())
+    assert place_of(plan, "PIVOT") < place_of(plan, "OWN_NULL") < place_of(plan, "USER")
+    assert not named(compiled(changed(process={"terminal": True})), "OWN_NULL")
+
+
 # cgroups
 
 

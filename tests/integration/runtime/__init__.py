@@ -1,0 +1,1 @@
+"""What the kernel makes of a plan, one file a facility."""
