@@ -7,7 +7,7 @@ before the filter, the filter before the program.
 
 from __future__ import annotations
 
-from pyrkt.plan import hooks, namespaces, process, rootfs
+from pyrkt.plan import devices, hooks, namespaces, process, rootfs
 from pyrkt.plan.draft import Draft, Subject, refuse
 from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT
 from pyrkt.spec import steps
@@ -39,6 +39,7 @@ _SYSCTLS = (
     ("kernel.domainname", "uts"),
     ("user.", "user"),
 )
+_DEVICE_RULES = "linux.resources.devices"
 _SHARED = ("pid", "ipc", "uts", "network", "user", "time")
 
 
@@ -62,7 +63,8 @@ def container(
     draft.warnings += config.warnings()
     program = process.required(subject)
     _unsupported(subject)
-    _before(draft, place, (cgroup,))
+    late = devices.forbidden_to_make(subject)
+    _before(draft, place, (cgroup,), late=late)
     namespaces.join(draft, subject)
     namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
     namespaces.map_ids(draft, subject)
@@ -72,7 +74,7 @@ def container(
     namespaces.own(draft, subject, place.keyring)
     namespaces.unshare_cgroup(draft, subject)
     rootfs.build(draft, subject, root, cgroup)
-    _meet(draft, subject, place)
+    _meet(draft, subject, place, cgroup if late else None)
     hooks.add_hooks(draft, subject, place.id, "create_container", CHILD)
     _sysctls(draft, subject)
     rootfs.close(draft, subject, no_pivot=place.no_pivot)
@@ -155,8 +157,8 @@ def _app(draft: Draft, app: PodApp, first: Subject, host: Host, place: Place) ->
     process.execute(draft, program)
 
 
-def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...]) -> None:
-    """The host side: how failure is told, and the cgroups with their limits."""
+def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], *, late: bool = False) -> None:
+    """The host side: how failure is told, and the cgroups with their limits; with ``late`` without device rules."""
     if place.on_failure:
         draft.add(steps.ON_FAILURE, place.on_failure, phase=BEFORE)
     if not place.foreground and not place.exec_fifo:
@@ -165,11 +167,20 @@ def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...]) -> No
         for directory in layout.make:
             draft.add(steps.MKDIR, directory, 0o755, cause="/linux/cgroupsPath", phase=BEFORE)
         for path, value, cause in layout.write:
-            draft.add(steps.WRITE, path, value.encode(), cause=pointer(cause), phase=BEFORE)
-        if layout.device_program:
-            directory = layout.clone_into or layout.enter[0]
-            program = layout.device_program
-            draft.add(steps.CGROUP_DEVICES, directory, program, cause="/linux/resources/devices", phase=BEFORE)
+            if cause != _DEVICE_RULES:
+                draft.add(steps.WRITE, path, value.encode(), cause=pointer(cause), phase=BEFORE)
+        if not late:
+            _device_rules(draft, layout, BEFORE)
+
+
+def _device_rules(draft: Draft, layout: CgroupLayout, phase: int) -> None:
+    cause = pointer(_DEVICE_RULES)
+    for path, value, member in layout.write:
+        if member == _DEVICE_RULES:
+            draft.add(steps.WRITE, path, value.encode(), cause=cause, phase=phase)
+    if layout.device_program:
+        directory = layout.clone_into or layout.enter[0]
+        draft.add(steps.CGROUP_DEVICES, directory, layout.device_program, cause=cause, phase=phase)
 
 
 def pointer(where: str) -> str:
@@ -189,13 +200,17 @@ def _pid_file(draft: Draft, place: Place) -> None:
         draft.add(steps.PID_FILE, place.pid_file, phase=PARENT)
 
 
-def _meet(draft: Draft, subject: Subject, place: Place) -> None:
+def _meet(draft: Draft, subject: Subject, place: Place, late: CgroupLayout | None) -> None:
     """Where the mounts stand and the host is still in sight: prestart and createRuntime hooks, then the pid file.
 
     Hooks of the runtime namespace see what they expect only now: docker's wants the network namespace, others add
-    mounts to the root file system.
+    mounts to the root file system. The device rules of ``late`` come now that the nodes are there.
     """
     wanted = subject.config.hooks
+    if late:
+        draft.add(steps.MEET, cause=pointer(_DEVICE_RULES), phase=PARENT)
+        _device_rules(draft, late, PARENT)
+        draft.add(steps.MEET, cause=pointer(_DEVICE_RULES), phase=CHILD)
     if wanted and (wanted.prestart or wanted.create_runtime):
         draft.add(steps.MEET, cause="/hooks", phase=PARENT)
         hooks.add_hooks(draft, subject, place.id, "prestart", PARENT)

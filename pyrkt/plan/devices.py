@@ -37,6 +37,26 @@ def makedev(major: int, minor: int) -> int:
     return (major & 0xFFF) << 8 | (minor & 0xFF) | (minor & ~0xFF) << 12 | (major & ~0xFFF) << 32
 
 
+def forbidden_to_make(subject: Subject) -> bool:
+    """Tell whether the device rules forbid to make a node of linux.devices, so that it must be there before them.
+
+    ``podman run --device /dev/x:/dev/x:r`` asks for such a one: to be read, not to be made.
+    """
+    resources = subject.linux.resources
+    if resources is None or not resources.devices:
+        return False
+    for device in subject.linux.devices:
+        kind, allowed = "c" if device.type == "u" else device.type, True
+        for rule in resources.devices:
+            numbers = ((rule.major, device.major), (rule.minor, device.minor))
+            meant = rule.type in ("", "a", kind) and all(number in (None, -1, own) for number, own in numbers)
+            if meant and "m" in (rule.access or "rwm"):
+                allowed = rule.allow
+        if not allowed and kind != "p":
+            return True
+    return False
+
+
 def add_devices(draft: Draft, subject: Subject) -> None:
     """Make the default nodes, the configured ones and the links; nothing of it in a /dev that is the host's."""
     config = subject.config
