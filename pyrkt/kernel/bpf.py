@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _INSTRUCTION = Struct("=HBBI")
 _LOAD, _AND, _JUMP, _EQUAL, _GREATER, _GREATER_EQUAL, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
+_HAS_BITS = 0x45
 _NUMBER_AT, _ARCH_AT, _ARGS_AT = 0, 4, 16
 _LOW, _HIGH = (0, 4) if byteorder == "little" else (4, 0)
 _FAIL = -1  # a jump to the next rule, filled in when its place is known
@@ -69,3 +70,24 @@ def prefix(calls: dict[tuple[int, int], list[Rule]], default: int) -> bytes:
         code += [(_LOAD, 0, 0, _ARCH_AT), (_EQUAL, 0, 2, arch), (_LOAD, 0, 0, _NUMBER_AT), (_EQUAL, 1, 0, number)]
         code += [(_JUMP, 0, 0, len(body)), *body]
     return b"".join([_INSTRUCTION.pack(*instruction) for instruction in code])
+
+
+def newer(limits: dict[int, tuple[int, int]], other_abi: int, action: int) -> bytes:
+    """Return a program to stand before another: it returns ``action`` for calls with numbers above the limits.
+
+    ``limits``: AUDIT_ARCH_* to the highest number known, and the highest with the bit ``other_abi`` set (x32 on
+    x86_64); one that is 0 limits nothing.
+    """
+    code: list[Instruction] = []
+    for arch, (highest, highest_other) in limits.items():
+        body: list[Instruction] = [(_LOAD, 0, 0, _NUMBER_AT), (_HAS_BITS, 2, 0, other_abi)]
+        # Behind the test: two instructions for plain numbers, and two for those with the bit.
+        body += _above(highest, action, 2) + _above(highest_other, action, 0)
+        code += [(_LOAD, 0, 0, _ARCH_AT), (_EQUAL, 0, len(body), arch), *body]
+    return b"".join([_INSTRUCTION.pack(*instruction) for instruction in code])
+
+
+def _above(highest: int, action: int, skip: int) -> list[Instruction]:
+    if not highest:
+        return [(_JUMP, 0, 0, 1 + skip), (_RETURN, 0, 0, action)]
+    return [(_GREATER, 0, 1 + skip, highest), (_RETURN, 0, 0, action)]

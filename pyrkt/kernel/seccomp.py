@@ -6,7 +6,7 @@ The library is opened at the first filter, not at import: a caller that keeps co
 from __future__ import annotations
 
 import os
-from errno import EEXIST, EINVAL, EPERM
+from errno import EEXIST, EINVAL, ENOSYS, EPERM
 from struct import Struct
 
 from pyrkt.base import fastjson
@@ -64,8 +64,11 @@ _X86_DIRECT = {
 }
 _X32, _X86_64 = 0x4000003E, 0xC000003E  # x32 is told from x86_64 by its numbers, not by AUDIT_ARCH_*
 _UNKNOWN = -1
+_X32_BIT = 1 << 30
+# Who lets unknown calls through, or has a tracer decide on them, needs no answer for new ones.
+_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 _ARG_CMP = Struct("=IiQQ")
-_FORMAT = 2  # raise it when compile_filter() makes something else of the same profile
+_FORMAT = 3  # raise it when compile_filter() makes something else of the same profile
 
 _opened: list[CDLL] = []
 
@@ -115,7 +118,9 @@ def compile_filter(seccomp: Seccomp) -> bytes:
     """Return the filter as struct sock_filter[], for seccomp(2).
 
     System calls that libseccomp does not know are left out, as runc leaves them out: profiles name calls of many
-    kernels and architectures. Of several rules on one call the first that holds decides.
+    kernels and architectures. Of several rules on one call the first that holds decides. A call that is newer than
+    all that the profile names does not exist (ENOSYS): programs then do it the old way, as they would on an old
+    kernel, and a library that is newer than the profile works.
     Raises: InvalidSpec for an architecture, rule or size that cannot be; PyrktError where it is not installed.
     """
     library = _library()
@@ -130,7 +135,8 @@ def compile_filter(seccomp: Seccomp) -> bytes:
         alone = _decided_alone(seccomp)
         for place, rule in enumerate(seccomp.syscalls):
             _add_rule(library, context, default, (place, rule), alone)
-        program = _prefix(library, seccomp, alone, default) + _export(library, context)
+        before = _newer(library, seccomp) + _prefix(library, seccomp, alone, default)
+        program = before + _export(library, context)
     finally:
         library.seccomp_release(context)
     if len(program) > _MOST_BYTES:
@@ -177,14 +183,35 @@ def _can_be_joined(rules: list[bpf.Rule]) -> bool:
     return one_action and all(not args or (len(args) == 1 and args[0].op in _JOINED) for _, args in rules)
 
 
+def _tokens(library: CDLL, seccomp: Seccomp) -> dict[int, None]:
+    """Return libseccomp's numbers of the profile's architectures, the native one among them, in a fixed order."""
+    names = [name.removeprefix("SCMP_ARCH_").lower().encode() for name in seccomp.architectures]
+    return {library.seccomp_arch_native(): None} | {library.seccomp_arch_resolve_name(name): None for name in names}
+
+
+def _newer(library: CDLL, seccomp: Seccomp) -> bytes:
+    """Return the program that answers ENOSYS for calls newer than any that the profile names on the architecture."""
+    if seccomp.default_errno_ret == ENOSYS or seccomp.default_action in _PERMISSIVE:
+        return b""
+    limits: dict[int, tuple[int, int]] = {}
+    calls = {name.encode() for rule in seccomp.syscalls for name in rule.names}
+    for token in _tokens(library, seccomp):
+        highest = max([library.seccomp_syscall_resolve_name_arch(token, name) for name in calls], default=0)
+        if highest <= 0:
+            continue
+        arch = _X86_64 if token == _X32 else token
+        plain, other = limits.get(arch, (0, 0))
+        limits[arch] = (plain, highest) if token == _X32 else (highest, other)
+    return bpf.newer(limits, _X32_BIT, action_value("SCMP_ACT_ERRNO", ENOSYS))
+
+
 def _prefix(library: CDLL, seccomp: Seccomp, alone: dict[str, list[bpf.Rule]], default: int) -> bytes:
     """Return the program for the calls in ``alone``, on every architecture of the profile.
 
     A call made by socketcall(2) or ipc(2) is left to the rules for those: its arguments are behind a pointer, which a
     filter cannot follow.
     """
-    names = [name.removeprefix("SCMP_ARCH_").lower().encode() for name in seccomp.architectures]
-    tokens = {library.seccomp_arch_native(): None} | {library.seccomp_arch_resolve_name(name): None for name in names}
+    tokens = _tokens(library, seccomp)
     calls: dict[tuple[int, int], list[bpf.Rule]] = {}
     for name, rules in alone.items():
         for token in tokens:

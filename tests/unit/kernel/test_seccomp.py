@@ -33,6 +33,7 @@ KILL_PROCESS, ERRNO, ALLOW, LOG, TRACE, NOTIFY, TRAP = (
     0x7FC00000,
     0x00030000,
 )
+PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 VALUES = {
     "SCMP_ACT_KILL": 0,
     "SCMP_ACT_KILL_THREAD": 0,
@@ -42,6 +43,7 @@ VALUES = {
     "SCMP_ACT_LOG": LOG,
     "SCMP_ACT_NOTIFY": NOTIFY,
 }
+X86_64, I386, X32 = 0xC000003E, 0x40000003, 1 << 30
 # What a filter looks at: struct seccomp_data of include/uapi/linux/seccomp.h.
 DATA = struct.Struct("<iIQ6Q")
 
@@ -92,6 +94,9 @@ def value_of(action: str, errno: int | None) -> int:
 
 def naive(profile: Seccomp, name: str, args: tuple[int, ...]) -> int:
     """Judge a call by reading the rules one after the other."""
+    known = [NUMBERS[name] for rule in profile.syscalls for name in rule.names if name in NUMBERS]
+    if known and NUMBERS[name] > max(known) and profile.default_action not in PERMISSIVE:
+        return ERRNO | 38
     for rule in profile.syscalls:
         if name not in rule.names:
             continue
@@ -142,10 +147,58 @@ def test_the_filter_says_what_the_profile_says(profile: Seccomp, calls: list[tup
 def test_every_action(action: str) -> None:
     assert AUDIT_ARCH is not None
     default = "SCMP_ACT_ERRNO" if action == "SCMP_ACT_ALLOW" else "SCMP_ACT_ALLOW"
-    rule = Syscall(names=("read",), action=action)
+    rule = Syscall(names=("read", "keyctl"), action=action)  # the second is the last of those below
     program = seccomp.compile_filter(Seccomp(default_action=default, default_errno_ret=None, syscalls=(rule,)))
     assert run(program, NUMBERS["read"], (0,) * 6, AUDIT_ARCH) == value_of(action, None)
     assert run(program, NUMBERS["write"], (0,) * 6, AUDIT_ARCH) == value_of(default, None)
+
+
+ENOSYS = ERRNO | 38
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its numbers")
+@pytest.mark.parametrize(
+    ("architectures", "answers"),
+    [
+        pytest.param((), {(257, X86_64): ERRNO | 1, (258, X86_64): ENOSYS}, id="native-is-implied"),
+        pytest.param(
+            ("X86_64", "X86", "X32"),
+            {
+                (257, X86_64): ERRNO | 1,
+                (258, X86_64): ENOSYS,
+                (257 | X32, X86_64): ERRNO | 1,
+                (258 | X32, X86_64): ENOSYS,
+                (1, X86_64): ALLOW,
+                (4, I386): ALLOW,
+                (295, I386): ERRNO | 1,
+                (296, I386): ENOSYS,
+            },
+            id="each-has-its-own-limit",
+        ),
+        pytest.param(("X86",), {(258, X86_64): ENOSYS, (258 | X32, X86_64): 0}, id="x32-is-killed-as-before"),
+    ],
+)
+def test_calls_newer_than_the_profile_do_not_exist(
+    architectures: tuple[str, ...], answers: dict[tuple[int, int], int]
+) -> None:
+    profile = Seccomp(
+        default_action="SCMP_ACT_ERRNO",
+        architectures=tuple(f"SCMP_ARCH_{name}" for name in architectures),
+        syscalls=(
+            Syscall(names=("write",), action="SCMP_ACT_ALLOW"),
+            Syscall(names=("openat", "call_of_tomorrow"), action="SCMP_ACT_ERRNO"),
+        ),
+    )
+    program = seccomp.compile_filter(profile)
+    found = {call: run(program, call[0], (0,) * 6, call[1]) for call in answers}
+    assert found == answers
+
+
+@pytest.mark.parametrize("default", ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"])
+def test_a_default_that_lets_calls_through_lets_new_ones_through(default: str) -> None:
+    assert AUDIT_ARCH is not None
+    profile = Seccomp(default_action=default, syscalls=(Syscall(names=("openat",), action="SCMP_ACT_KILL"),))
+    assert run(seccomp.compile_filter(profile), 400, (0,) * 6, AUDIT_ARCH) == value_of(default, None)
 
 
 def lines(*rules: list[tuple[int, str, int]]) -> Seccomp:
