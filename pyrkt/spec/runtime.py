@@ -313,8 +313,10 @@ class Process(Document):
         if not args:
             raise r["args"].fail("needs at least the program")
         for place, variable in enumerate(env):
-            if variable.find("=") < 1:
-                raise r["env"].items()[place].fail(f"{variable!r} is not NAME=VALUE")
+            if (end := variable.find("=")) < 1:
+                # runc's words
+                problem = "missing '='" if end else "name cannot be empty"
+                raise r["env"].items()[place].fail(f"invalid environment variable: {problem}: {variable!r}")
         return cls(
             terminal=flag(r["terminal"]),
             console_size=ConsoleSize.parse(r["consoleSize"]) if r["consoleSize"].present else None,
@@ -456,12 +458,10 @@ class Config(Document):
         found: list[str] = []
         sets = self.process.capabilities if self.process else None
         if sets:
-            for field in sets._fields:
-                found += [
-                    f"process.capabilities.{field}: unknown capability {name!r} is left out"
-                    for name in getattr(sets, field)
-                    if name not in CAPABILITY_NUMBERS
-                ]
+            unknown = {name for field in sets._fields for name in getattr(sets, field)} - CAPABILITY_NUMBERS.keys()
+            if unknown:
+                names = " ".join(sorted(unknown))
+                found.append(f"process.capabilities: ignoring unknown or unavailable capabilities: [{names}]")
         for place, mount in enumerate(self.mounts):
             if not mount.destination.startswith("/"):
                 found.append(f"mounts[{place}].destination: {mount.destination!r} is relative, which is deprecated")

@@ -85,6 +85,7 @@ MEMORY_MODES = (
     "MPOL_LOCAL",
 )
 MEMORY_FLAGS = ("MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES")
+MAX_NODES = 1024  # MAX_NUMNODES, include/linux/numa.h, at its largest
 MAX_MAPPINGS = 340  # lines of /proc/PID/uid_map, user_namespaces(7)
 
 
@@ -207,6 +208,10 @@ class SyscallArg(Document):
         )
 
 
+# By sendmsg the agent is handed the listener: it cannot be asked about that before.  runc uses write.
+_OWN_CALLS = ("write", "sendmsg")
+
+
 class Syscall(Document):
     """What happens to the calls ``names`` when all of ``args`` hold."""
 
@@ -222,6 +227,10 @@ class Syscall(Document):
         if not names:
             raise r["names"].fail("needs at least one system call")
         action, errno = _action(r, "action", "errnoRet")
+        if action == "SCMP_ACT_NOTIFY":
+            for name in _OWN_CALLS:
+                if name in names:
+                    raise r["names"].fail(f"SCMP_ACT_NOTIFY cannot be used for the {name} syscall")
         return cls(
             names=names, action=action, errno_ret=errno, args=tuple(SyscallArg.parse(arg) for arg in r["args"].items())
         )
@@ -236,12 +245,12 @@ def _action(r: Reader, name: str, errno_name: str) -> tuple[str, int | None]:
 
 
 class Seccomp(Document):
-    """The filter of system calls."""
+    """The filter of system calls; ``flags`` None leaves them to the runtime."""
 
     default_action: str
     default_errno_ret: int | None = None
     architectures: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = None
     listener_path: str = ""
     listener_metadata: str = ""
     syscalls: tuple[Syscall, ...] = ()
@@ -256,14 +265,18 @@ class Seccomp(Document):
             raise r["listenerMetadata"].fail("must not be set without listenerPath")
         syscalls = tuple(Syscall.parse(item) for item in r["syscalls"].items())
         if action == "SCMP_ACT_NOTIFY":
-            raise r["defaultAction"].fail("every call would wait for the agent, also the one that starts it")
-        if not path and any(rule.action == "SCMP_ACT_NOTIFY" for rule in syscalls):
+            raise r["defaultAction"].fail("SCMP_ACT_NOTIFY cannot be used as default action")
+        asks = any(rule.action == "SCMP_ACT_NOTIFY" for rule in syscalls)
+        if asks and not path:
             raise r["listenerPath"].fail("is required where a rule says SCMP_ACT_NOTIFY")
+        flags = choices(r["flags"], SECCOMP_FLAGS) if r["flags"].present else None
+        if flags and not asks and "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" in flags:
+            raise r["flags"].fail("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a rule that says SCMP_ACT_NOTIFY")
         return cls(
             default_action=action,
             default_errno_ret=errno,
             architectures=choices(r["architectures"], ARCHITECTURES),
-            flags=choices(r["flags"], SECCOMP_FLAGS),
+            flags=flags,
             listener_path=path,
             listener_metadata=metadata,
             syscalls=syscalls,
@@ -308,10 +321,29 @@ class MemoryPolicy(Document):
 
     @classmethod
     def parse(cls, r: Reader) -> MemoryPolicy:
-        """Read the object."""
-        return cls(
-            mode=r["mode"].choice(MEMORY_MODES), nodes=r["nodes"].text(""), flags=choices(r["flags"], MEMORY_FLAGS)
-        )
+        """Read the object; the words are runc's."""
+        mode, flags = r["mode"].text(""), texts(r["flags"])
+        if mode not in MEMORY_MODES:
+            raise r["mode"].fail(f"invalid memory policy mode {mode!r}", hint="set_mempolicy(2) lists the modes")
+        for name in flags:
+            if name not in MEMORY_FLAGS:
+                raise r["flags"].fail(f"invalid memory policy flag {name!r}")
+        return cls(mode=mode, nodes=_node_list(r["nodes"], mode), flags=flags)
+
+
+def _node_list(r: Reader, mode: str) -> str:
+    value, count = r.text(""), 0
+    for part in value.split(",") if value else ():
+        first, _, last = part.strip().partition("-")
+        ends = (first, last or first)
+        if not all(end.isascii() and end.isdigit() for end in ends) or not int(first) <= int(last or first) < MAX_NODES:
+            raise r.fail(f"invalid memory policy nodes {value!r}", hint=f"write them as 0-1,3, below {MAX_NODES}")
+        count += int(last or first) - int(first) + 1
+    if mode in {"MPOL_DEFAULT", "MPOL_LOCAL"} and count:
+        raise r.fail(f"memory policy mode requires 0 nodes but got {count}")
+    if mode not in {"MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED"} and not count:
+        raise r.fail("memory policy mode requires at least one node but got 0")
+    return value
 
 
 class Personality(Document):
@@ -423,8 +455,14 @@ def _judge(r: Reader, linux: Linux) -> None:
             raise r[name].fail("needs a user namespace", hint='add {"type": "user"} to linux.namespaces')
     if linux.time_offsets and not linux.namespace("time"):
         raise r["timeOffsets"].fail("needs a time namespace", hint='add {"type": "time"} to linux.namespaces')
+    time = linux.namespace("time")
+    if linux.time_offsets and time and time.path:
+        raise r["timeOffsets"].fail("the time namespace that is joined has its own", hint="leave out one of the two")
     if linux.net_devices and not linux.namespace("network"):
-        raise r["netDevices"].fail("needs a network namespace", hint='add {"type": "network"} to linux.namespaces')
+        raise r["netDevices"].fail(
+            "unable to move network devices without a NET namespace",
+            hint='add {"type": "network"} to linux.namespaces',
+        )
     for name, device in r["netDevices"].members():
         _check_interface(device, name)
     for path in r["cgroupsPath"].text("").split("/"):
