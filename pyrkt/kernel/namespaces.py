@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import EIO
 
 # include/uapi/linux/sched.h
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x80, 0x20000, 0x2000000, 0x4000000
@@ -55,3 +56,53 @@ def enter(descriptor: int, kind: str) -> None:
     from pyrkt.kernel.libc import call  # noqa: PLC0415 - the names above cost no ctypes
 
     call("setns", descriptor, FLAGS[kind], about=kind)
+
+
+def id_maps(path: str) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """Return the maps, of users and of groups, of the user namespace at ``path``, as the caller counts ids.
+
+    Each is a list of (first inside, first outside, count). A child enters the namespace to read them: the file may
+    be a bind mount that no process belongs to.
+    Raises: OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    inward, outward = os.pipe()
+    try:
+        if (pid := os.fork()) == 0:
+            _tell_maps(descriptor, outward)
+        os.close(outward)
+        outward = -1
+        data = b""
+        while more := os.read(inward, 1 << 16):
+            data += more
+        _, status = os.waitpid(pid, 0)
+    finally:
+        for opened in (descriptor, inward, outward):
+            if opened >= 0:
+                os.close(opened)
+    code = os.waitstatus_to_exitcode(status)
+    if code:
+        raise OSError(code, os.strerror(code) if code > 0 else "it was killed", path)
+    uids, gids = ([_range(line) for line in text.splitlines()] for text in data.split(b"\0"))
+    return uids, gids
+
+
+def _range(line: bytes) -> tuple[int, int, int]:
+    inside, outside, count = line.split()
+    return int(inside), int(outside), int(count)
+
+
+def _tell_maps(descriptor: int, outward: int) -> None:
+    code = EIO
+    try:
+        enter(descriptor, "user")
+        maps = []
+        for kind in ("uid", "gid"):
+            file = os.open(f"/proc/self/{kind}_map", os.O_RDONLY)
+            maps.append(os.read(file, 1 << 16))
+        os.write(outward, b"\0".join(maps))
+        code = 0
+    except OSError as error:
+        code = error.errno or EIO
+    finally:
+        os._exit(code)

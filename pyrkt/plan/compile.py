@@ -69,6 +69,7 @@ def container(
     namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
     namespaces.map_ids(draft, subject)
     namespaces.enter_cgroup(draft, subject, cgroup)
+    process.all_processors(draft)
     process.limits_from_outside(draft, subject, program)
     _record(draft, place)
     namespaces.own(draft, subject, place.keyring)
@@ -76,7 +77,7 @@ def container(
     rootfs.build(draft, subject, root, cgroup)
     _meet(draft, subject, place, cgroup if late else None)
     hooks.add_hooks(draft, subject, place.id, "create_container", CHILD)
-    _sysctls(draft, subject)
+    _sysctls(draft, subject, place)
     rootfs.close(draft, subject, no_pivot=place.no_pivot)
     process.terminal(draft, program, place)
     rootfs.seal(draft, subject)
@@ -114,10 +115,11 @@ def pod(apps: tuple[PodApp, ...], host: Host, place: Place, cgroup: CgroupLayout
     namespaces.clone(draft, flags, layout)
     namespaces.map_ids(draft, first)
     namespaces.enter_cgroup(draft, first, layout)
+    process.all_processors(draft)
     _record(draft, place)
     _pid_file(draft, place)
     namespaces.own(draft, first, place.keyring)
-    _sysctls(draft, first)
+    _sysctls(draft, first, place)
     for app in apps:
         _app(draft, app, first, host, place)
     draft.phase = CHILD
@@ -222,11 +224,17 @@ def _meet(draft: Draft, subject: Subject, place: Place, late: CgroupLayout | Non
         hooks.add_hooks(draft, subject, place.id, "poststart", PARENT)
 
 
-def _sysctls(draft: Draft, subject: Subject) -> None:
+def sysctl_name(name: str) -> str:
+    """Return the name with dots: as for sysctl(8), the separator that comes first decides what the other one means."""
+    first = next((char for char in name if char in "./"), "")
+    return name.translate({ord("."): "/", ord("/"): "."}) if first == "/" else name
+
+
+def _sysctls(draft: Draft, subject: Subject, place: Place) -> None:
     """Kernel parameters, those of the container's own namespaces only: any other would be the host's."""
-    for name, value in subject.linux.sysctl.items():
-        where = f"linux.sysctl.{name}"
-        bad = [char for char in name if not (char.isascii() and (char.isalnum() or char in "._-:@,"))]
+    for given, value in subject.linux.sysctl.items():
+        where, name = f"linux.sysctl.{given}", sysctl_name(given)
+        bad = [char for char in name if not (char.isascii() and (char.isalnum() or char in "./_-:@,"))]
         if bad or not all(name.split(".")):
             raise refuse(where, "is not the name of a sysctl", hint="write it with dots: net.ipv4.ip_forward")
         if name == "kernel.hostname":
@@ -235,12 +243,14 @@ def _sysctls(draft: Draft, subject: Subject) -> None:
             (kind for start, kind in _SYSCTLS if name == start or (start[-1] == "." and name.startswith(start))), ""
         )
         if not kind:
-            raise refuse(where, "belongs to the host, not to a namespace")
+            raise refuse(where, f'sysctl "{name}" is not in a separate kernel namespace')
+        if kind == "network" and place.host_network:
+            raise refuse(where, f'sysctl "{name}" not allowed in host network namespace')
         if kind not in subject.own:
             raise refuse(where, f"needs a {kind} namespace", hint=f'add {{"type": "{kind}"}} to linux.namespaces')
         if "\n" in value:
             raise refuse(where, "has a line break in its value")
-        draft.add(steps.SYSCTL, name, value, cause=f"/linux/sysctl/{name}")
+        draft.add(steps.SYSCTL, name, value, cause="/linux/sysctl/" + given.replace("/", "~1"))
 
 
 def _unsupported(subject: Subject) -> None:

@@ -24,6 +24,7 @@ class Place(Record):
     ``preserve_fds``: how many descriptors from 3 on the program keeps.
     ``on_failure``: the program that tells the user which step failed.
     ``no_pivot``: the root of the host is a ramfs, which cannot be pivoted away from.
+    ``host_network``: the network namespace that linux.namespaces joins by path is the caller's own.
     ``keyring``: the name of the new session keyring; "" keeps the caller's.
     ``grace_ms``: how long a pod's apps get between TERM and KILL.
     """
@@ -42,6 +43,7 @@ class Place(Record):
     preserve_fds: int = 0
     on_failure: tuple[str, ...] = ()
     no_pivot: bool = False
+    host_network: bool = False
     keyring: str = ""
     grace_ms: int = 10_000
 

@@ -142,6 +142,7 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
         preserve_fds=preserve_fds,
         on_failure=() if detached else program_words(settings, "failed", "run", name),
         no_pivot=values["no-pivot"],
+        host_network=_joins(config) and _checked_network(config),
         keyring="" if values["no-new-keyring"] else f"_ses.{name}",
     )
     plan = compiler.container(config, bundle, host, layout, place, seccomp=compiled_filter(config, settings))
@@ -163,6 +164,22 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
         fifo=fifo,
         preserve_fds=preserve_fds,
     )
+
+
+def _joins(config: Config) -> bool:
+    """Tell whether the config asks for what depends on a namespace that it joins by path."""
+    linux = config.linux
+    if linux is None or not (linux.sysctl or linux.uid_mappings):
+        return False
+    return any(space.path for space in linux.namespaces)
+
+
+def _checked_network(config: Config) -> bool:
+    from pyrkt.runtime import joined  # noqa: PLC0415 - few containers do
+
+    assert config.linux is not None  # noqa: S101 - _joins() has looked
+    joined.check_maps(config.linux)
+    return joined.host_network(config.linux)
 
 
 def _check_empty(cgroups: tuple[str, ...]) -> None:
