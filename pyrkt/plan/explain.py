@@ -24,6 +24,7 @@ _TITLES = {
 }
 _ACTORS = {BEFORE: "supervisor", PARENT: "supervisor", CHILD: "first process", APP: "app {}", AFTER: "supervisor"}
 _COLUMN = 72
+_NEW_LISTENER = 8  # include/uapi/linux/seccomp.h; stage1 adds it
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=+@%{}")
 _MS_WORDS = (
     (options.MS_RDONLY, "ro"),
@@ -228,11 +229,12 @@ _CALLS: dict[int, Callable[..., str]] = {
         f"ambient={_caps(ambient)}"
     ),
     steps.NO_NEW_PRIVS: lambda: "setpriv --no-new-privs",
-    steps.SECCOMP: lambda flags, data: f"seccomp --flags {flags:#x} filter of {len(data) // 8} instructions",
+    steps.SECCOMP: lambda flags, data: f"load a filter of {len(data) // 8} instructions, seccomp filter flags: {flags}",
     steps.PERSONALITY: lambda value: f"personality {value:#x}",
     steps.APPARMOR: lambda name: f"aa-exec -p {quote(name)}",
     steps.SELINUX: lambda label: f"runcon {quote(label)}",
     steps.SCHEDULER: lambda data: f"sched_setattr policy {int.from_bytes(data[4:8], 'little')}",
+    steps.AFFINITY: lambda mask: f"taskset, affinity: {int.from_bytes(mask, 'little'):#x}" if mask else "taskset all",
     steps.IO_PRIORITY: lambda value: (
         f"ionice -c {next(name for name, n in IO_CLASSES.items() if n == value >> 13)} -n {value & 7}"
     ),
@@ -244,7 +246,8 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.EXEC: lambda program, argv, _env: f"exec {_words((program, *argv[1:]))}",
     steps.DUMPABLE: lambda value: f"prctl PR_SET_DUMPABLE {value}",
     steps.SECCOMP_AGENT: lambda flags, data, slot, *_state: (
-        f"seccomp --flags {flags:#x} filter of {len(data) // 8} instructions, listener to the agent    # slot {slot}"
+        f"load a filter of {len(data) // 8} instructions, listener to the agent, "
+        f"seccomp filter flags: {flags | _NEW_LISTENER}    # slot {slot}"
     ),
     steps.MEMORY_POLICY: lambda mode, _bits, mask: (
         f"set_mempolicy mode {mode:#x} nodes {int.from_bytes(mask, 'little'):#x}"

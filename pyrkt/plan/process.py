@@ -15,11 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrkt.plan.draft import Draft, Subject
     from pyrkt.plan.place import Place, PodApp
-    from pyrkt.spec.runtime import Process, Seccomp
+    from pyrkt.spec.runtime import Process, Scheduler, Seccomp
 
 # include/uapi/linux/seccomp.h
 SECCOMP_FLAGS = {
-    "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_TSYNC": 0,  # of use to more than one thread only, and not to be had with a listener
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
@@ -71,6 +71,28 @@ def terminal(draft: Draft, process: Process, place: Place) -> None:
     draft.add(steps.TERMINAL, *args, cause="/process/terminal")
 
 
+def all_processors(draft: Draft) -> None:
+    """Let the process run on all processors of its cgroup, whatever the caller may run on."""
+    draft.add(steps.AFFINITY, b"")
+
+
+def initial_affinity(draft: Draft, process: Process) -> None:
+    """Let the supervisor, and whom it makes, run where execCPUAffinity wants it before the cgroup is entered."""
+    affinity = process.exec_cpu_affinity
+    if affinity and affinity.initial:
+        cause = "/process/execCPUAffinity/initial"
+        draft.add(steps.AFFINITY, cpu_mask(affinity.initial), cause=cause, phase=BEFORE)
+
+
+def final_affinity(draft: Draft, process: Process) -> None:
+    """The same once it has entered the cgroup; nothing said at all is all processors of that."""
+    affinity = process.exec_cpu_affinity
+    if affinity and affinity.final:
+        draft.add(steps.AFFINITY, cpu_mask(affinity.final), cause="/process/execCPUAffinity/final")
+    elif not (affinity and affinity.initial):
+        all_processors(draft)
+
+
 def limits_from_outside(draft: Draft, subject: Subject, process: Process) -> None:
     """What root of the host must do for a process in a user namespace: raise hard limits, lower its OOM score."""
     if not subject.confined:
@@ -85,11 +107,7 @@ def limits_from_outside(draft: Draft, subject: Subject, process: Process) -> Non
 def temper(draft: Draft, subject: Subject, process: Process) -> None:
     """Scheduling, memory policy, personality, labels and limits: all that needs privileges but no identity."""
     if process.scheduler:
-        s = process.scheduler
-        flags = sum(SCHEDULER_FLAGS[name] for name in set(s.flags))
-        # struct sched_attr, include/uapi/linux/sched/types.h, its first version
-        attr = pack("<IIQiIQQQ", 48, SCHEDULERS[s.policy], flags, s.nice, s.priority, s.runtime, s.deadline, s.period)
-        draft.add(steps.SCHEDULER, attr, cause="/process/scheduler")
+        draft.add(steps.SCHEDULER, _attributes(process.scheduler), cause="/process/scheduler")
     if process.io_priority:
         value = IO_CLASSES[process.io_priority.io_class] << 13 | process.io_priority.priority
         draft.add(steps.IO_PRIORITY, value, cause="/process/ioPriority")
@@ -103,22 +121,46 @@ def temper(draft: Draft, subject: Subject, process: Process) -> None:
         draft.add(steps.RLIMIT, RLIMITS[limit.type], limit.soft, limit.hard, cause=f"/process/rlimits/{place}")
 
 
+def _attributes(scheduler: Scheduler) -> bytes:
+    """Return struct sched_attr (include/uapi/linux/sched/types.h, its first version).
+
+    Numbers of another policy are refused: the kernel would pass over them in silence.
+    """
+    s, where = scheduler, "process.scheduler"
+    if s.priority and s.policy not in {"SCHED_FIFO", "SCHED_RR"}:
+        raise refuse(f"{where}.priority", f"{s.policy} has none", hint="SCHED_FIFO and SCHED_RR have priorities")
+    for name in ("runtime", "deadline", "period"):
+        if getattr(s, name) and s.policy != "SCHED_DEADLINE":
+            raise refuse(f"{where}.{name}", f"{s.policy} has none", hint="SCHED_DEADLINE has")
+    flags = sum(SCHEDULER_FLAGS[name] for name in set(s.flags))
+    return pack("<IIQiIQQQ", 48, SCHEDULERS[s.policy], flags, s.nice, s.priority, s.runtime, s.deadline, s.period)
+
+
 def _memory_policy(draft: Draft, subject: Subject) -> None:
     policy = subject.linux.memory_policy
     if policy is None:
         return
-    nodes = 0
-    for part in policy.nodes.split(",") if policy.nodes else ():
-        first, _, last = part.partition("-")
-        if not (first.isdigit() and (last or first).isdigit() and int(first) <= int(last or first) < 1024):
-            raise refuse("linux.memoryPolicy.nodes", f"{policy.nodes!r} is no list of nodes", hint="write it as 0-1,3")
-        for node in range(int(first), int(last or first) + 1):
-            nodes |= 1 << node
+    nodes = _bits(policy.nodes)
     mode = _MEMORY_MODES[policy.mode] | sum(_MEMORY_FLAGS[name] for name in set(policy.flags))
     size = (nodes.bit_length() + 63) // 64 * 8
     # The kernel reads one bit less than it is told (mm/mempolicy.c, get_nodes).
     args = (mode, size * 8 + 1 if size else 0, nodes.to_bytes(size, "little"))
     draft.add(steps.MEMORY_POLICY, *args, cause="/linux/memoryPolicy")
+
+
+def _bits(text: str) -> int:
+    """Return the mask of a list such as "0-3,7", which has been judged when it was read."""
+    bits = 0
+    for part in text.split(",") if text else ():
+        first, _, last = part.partition("-")
+        bits |= (1 << int(last or first) + 1) - (1 << int(first))
+    return bits
+
+
+def cpu_mask(text: str) -> bytes:
+    """Return a list of processors as sched_setaffinity(2) takes it."""
+    bits = _bits(text)
+    return bits.to_bytes((bits.bit_length() + 63) // 64 * 8, "little")
 
 
 def _labels(draft: Draft, subject: Subject, process: Process) -> None:
@@ -162,10 +204,9 @@ class Caps:
         self.ambient = wanted["ambient"] & self.permitted & self.inheritable
         if wanted["effective"] & ~self.permitted:
             draft.warnings.append("process.capabilities.effective: only what is permitted, too, takes effect")
-        if wanted["ambient"] & ~self.ambient:
-            draft.warnings.append(
-                "process.capabilities.ambient: only what is permitted and inheritable, too, takes effect"
-            )
+        for name in capabilities.names(wanted["ambient"] & ~self.ambient):
+            reason = "only what is permitted and inheritable, too, takes effect"
+            draft.warnings.append(f"process.capabilities.ambient: can't raise ambient capability {name}: {reason}")
 
 
 def privileges(draft: Draft, subject: Subject, process: Process, place: Place, seccomp: bytes) -> None:
@@ -207,7 +248,10 @@ def filter_calls(draft: Draft, subject: Subject, place: Place, program: bytes) -
         return
     if not program:
         raise TypeError("linux.seccomp needs its compiled filter")
-    flags = sum(SECCOMP_FLAGS[name] for name in set(seccomp.flags))
+    # As runc: a filter without a word on it does not slow memory down (Spectre v4 is the program's own to mind).
+    flags = SECCOMP_FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
+    if seccomp.flags is not None:
+        flags = sum(SECCOMP_FLAGS[name] for name in set(seccomp.flags))
     if not _asks_agent(seccomp):
         draft.add(steps.SECCOMP, flags, program, cause="/linux/seccomp")
         return
@@ -223,10 +267,17 @@ def _asks_agent(seccomp: Seccomp) -> bool:
 
 def home(draft: Draft, process: Process) -> None:
     """Let a program that is given no HOME find its own: engines rely on the runtime for it."""
-    if not any(variable.startswith("HOME=") for variable in process.env):
+    if not any(variable.startswith("HOME=") for variable in environment(process)):
         draft.add(steps.HOME, process.user.uid, cause="/process/user")
+
+
+def environment(process: Process) -> tuple[str, ...]:
+    """Return process.env as the program gets it: of each name the last one, and no empty HOME. As runc does it."""
+    last = {variable.partition("=")[0]: place for place, variable in enumerate(process.env)}
+    places = sorted(last.values())
+    return tuple(process.env[place] for place in places if process.env[place] != "HOME=")
 
 
 def execute(draft: Draft, process: Process) -> None:
     """Become the program."""
-    draft.add(steps.EXEC, process.args[0], process.args, process.env, cause="/process/args")
+    draft.add(steps.EXEC, process.args[0], process.args, environment(process), cause="/process/args")

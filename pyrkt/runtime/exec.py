@@ -52,6 +52,10 @@ VERB = Verb(
     ordered=True,
 )
 FAILURE = ("exec failed: ", 255)
+_INHERITED = (
+    *("capabilities", "apparmor_profile", "selinux_label", "rlimits"),
+    *("io_priority", "scheduler", "exec_cpu_affinity"),
+)
 _MAX_ID = (1 << 32) - 2
 
 
@@ -108,7 +112,7 @@ def wanted_process(config: Config, values: dict[str, Any], command: list[str]) -
     if values["process"]:
         path = values["process"]
         data = containers.read_file(path, fastjson.MAX_SIZE)
-        return Process.parse(Reader(fastjson.loads(data, path), path))
+        return completed(Process.parse(Reader(fastjson.loads(data, path), path)), config.process)
     if not command:
         raise UsageError("process args cannot be empty")
     if config.process is None:
@@ -128,6 +132,13 @@ def wanted_process(config: Config, values: dict[str, Any], command: list[str]) -
     if values["cap"]:
         changes["capabilities"] = _with_capabilities(given.capabilities, values["cap"])
     return given.replace(**changes)
+
+
+def completed(wanted: Process, first: Process | None) -> Process:
+    """Return ``wanted`` with what it says nothing about taken from the container's ``first`` process, as runc does."""
+    if first is None:
+        return wanted
+    return wanted.replace(**{name: getattr(first, name) for name in _INHERITED if not getattr(wanted, name)})
 
 
 def _id(text: str, flag_name: str) -> int:
@@ -154,6 +165,6 @@ def _with_capabilities(given: Capabilities | None, names: list[str]) -> Capabili
     if unknown:
         raise UsageError(f"--cap: unknown capability {unknown[0]!r}", hint="write it as CAP_NET_RAW")
     sets = given or Capabilities()
-    return sets.replace(
-        bounding=(*sets.bounding, *names), effective=(*sets.effective, *names), permitted=(*sets.permitted, *names)
-    )
+    # As runc: without an inheritable one no ambient capability can be had.
+    kinds = ("bounding", "effective", "permitted", *(("ambient",) if sets.inheritable else ()))
+    return sets.replace(**{kind: (*getattr(sets, kind), *names) for kind in kinds})

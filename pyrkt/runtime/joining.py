@@ -55,10 +55,12 @@ def plan_of(
         draft.add(steps.ON_FAILURE, place.on_failure, phase=BEFORE)
     if not place.foreground:
         draft.add(steps.LEAVE, phase=BEFORE)
+    process.initial_affinity(draft, program)
     namespaces.join(draft, subject)
     draft.add(steps.STILL, *first, phase=BEFORE)
     namespaces.clone(draft, 0, cgroup)
     namespaces.enter_cgroup(draft, subject, cgroup)
+    process.final_affinity(draft, program)
     process.limits_from_outside(draft, subject, program)
     if place.pid_file:
         draft.add(steps.PID_FILE, place.pid_file, phase=PARENT)

@@ -86,6 +86,7 @@ APP = 120
 INIT = 121
 EXIT_FILE = 140
 OWN_NULL = 160
+AFFINITY = 170
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -168,4 +169,5 @@ TABLE = {
     INIT: ("INIT", "i", 4),
     EXIT_FILE: ("EXIT_FILE", "s", 16),
     OWN_NULL: ("OWN_NULL", "", 12),
+    AFFINITY: ("AFFINITY", "b", 5),
 }

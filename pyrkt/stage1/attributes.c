@@ -132,6 +132,16 @@ long step_SCHEDULER(const struct step *step)
 	return sys(__NR_sched_setattr, 0, step->arg[0].at, 0);
 }
 
+long step_AFFINITY(const struct step *step)
+{
+	u8 all[1024]; /* the most that the kernel reads: NR_CPUS is 8192 */
+	if (step->arg[0].size)
+		return sys(__NR_sched_setaffinity, 0, step->arg[0].size, step->arg[0].at);
+	memset(all, 0xff, sizeof all);
+	sys(__NR_sched_setaffinity, 0, sizeof all, all); /* the caller's own is no worse than what a sandbox leaves us */
+	return 0;
+}
+
 long step_IO_PRIORITY(const struct step *step)
 {
 	return sys(__NR_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, step_number(step, 0));

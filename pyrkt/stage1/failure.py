@@ -51,7 +51,7 @@ _WORDS = {
     steps.CREATE: "writing {0}",
     steps.OPEN_TREE: "taking {1} as a source of mounts",
     steps.CGROUP_DEVICES: "setting the device rules of {0}",
-    steps.CONNECT: "connecting to {1}",
+    steps.CONNECT: "failed to connect with seccomp agent {1}",
     steps.CLONE: "making the namespaces",
     steps.MAP_IDS: "mapping user and group ids",
     steps.MAP_HELPER: "mapping ids by {0}",
@@ -102,6 +102,7 @@ _WORDS = {
     steps.APPARMOR: "applying the AppArmor profile {0}",
     steps.SELINUX: "applying the SELinux label {0}",
     steps.SCHEDULER: "setting the scheduler",
+    steps.AFFINITY: "setting the processors to run on",
     steps.IO_PRIORITY: "setting the I/O priority",
     steps.MEMORY_POLICY: "setting the memory policy",
     steps.CHDIR: "going to the working directory {0}",
@@ -125,6 +126,10 @@ _EXEC_HINTS = {
     numbers.ELOOP: "its path holds too many symbolic links",
 }
 
+_SCHEDULER_HINT = (
+    "real time needs CAP_SYS_NICE; a deadline needs all processors: "
+    "process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)"
+)
 _STEP_HINTS = {
     (steps.STILL, numbers.ESRCH): "the container has ended meanwhile",
     (steps.SETNS, numbers.EINVAL): "is the namespace of the kind that the configuration says?",
@@ -136,6 +141,10 @@ _STEP_HINTS = {
     (steps.CHDIR, numbers.EXDEV): "the working directory lies outside the container",
     (steps.RLIMIT, numbers.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE on the host",
     (steps.OOM_SCORE, numbers.EACCES): "lowering oom_score_adj needs CAP_SYS_RESOURCE on the host",
+    (steps.SCHEDULER, numbers.EPERM): _SCHEDULER_HINT,
+    (steps.SCHEDULER, numbers.EINVAL): "sched_setattr(2) tells which values go together; SCHED_ISO is no kernel's",
+    (steps.AFFINITY, numbers.EINVAL): "none of these processors is there, or is the container's",
+    (steps.MEMORY_POLICY, numbers.EINVAL): "the nodes must exist, and be the container's; see set_mempolicy(2)",
     (steps.TERMINAL, numbers.ENOENT): "a terminal needs a devpts on /dev/pts in the container",
     (steps.MOUNT, numbers.ENODEV): "this kernel does not know that file system",
     (steps.MOUNT, numbers.ELOOP): "the image has a symbolic link where the mount belongs",

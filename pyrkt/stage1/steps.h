@@ -144,6 +144,10 @@ STEP(140, EXIT_FILE, "s", E,
 /* after the pivot */
 STEP(160, OWN_NULL, "", C | A, "descriptors 0..2 that are /dev/null become the root's own: the host's is not the container's")
 
+/* later additions; the last one has the highest code */
+STEP(170, AFFINITY, "b", B | C,
+     "mask for sched_setaffinity(2) of who does the step; empty is all processors, as far as it may")
+
 #undef B
 #undef P
 #undef C

@@ -29,6 +29,7 @@ from pyrkt.spec.runtime import (
     Rlimit,
     Root,
     Scheduler,
+    Seccomp,
     Syscall,
     TimeOffset,
     User,
@@ -492,7 +493,7 @@ def test_capabilities_that_cannot_be_granted_are_a_warning() -> None:
 def test_capabilities_that_nobody_knows_are_a_warning() -> None:
     sets = Capabilities(bounding=("CAP_KILL", "CAP_FLY"))
     plan = compiled(changed(process={"capabilities": sets}))
-    assert plan.warnings == ("process.capabilities.bounding: unknown capability 'CAP_FLY' is left out",)
+    assert plan.warnings == ("process.capabilities: ignoring unknown or unavailable capabilities: [CAP_FLY]",)
 
 
 def test_the_filter_is_loaded_while_it_may_be() -> None:
@@ -620,3 +621,49 @@ def test_an_overlay_takes_the_place_of_the_root() -> None:
     assert named(plan, "ROOT_OVERLAY")[0].args == ("/bundle/rootfs", ("/l2", "/l1"), "/u", "/w", 1)
     inside = compiled(rootless(example_config(), 1000, 1000), USER, root=overlay)
     assert named(inside, "ROOT_OVERLAY")[0].args[4] == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "value"),
+    [
+        pytest.param(None, 4, id="nothing-said"),
+        pytest.param((), 0, id="none"),
+        pytest.param(("SECCOMP_FILTER_FLAG_TSYNC",), 0, id="one-thread-needs-no-tsync"),
+        pytest.param(("SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"), 6, id="both"),
+    ],
+)
+def test_flags_of_the_filter_are_those_that_runc_sets(flags: tuple[str, ...] | None, value: int) -> None:
+    profile = Seccomp(default_action="SCMP_ACT_ALLOW", flags=flags)
+    assert named(compiled(changed(linux={"seccomp": profile}), seccomp=PROGRAM), "SECCOMP")[0].args[0] == value
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "home"),
+    [
+        pytest.param(("A=1", "B=2", "A=3"), ("B=2", "A=3"), True, id="the-last-counts"),
+        pytest.param(("HOME=/x", "HOME="), (), True, id="no-empty-home"),
+        pytest.param(("HOME=", "HOME=/x"), ("HOME=/x",), False, id="home"),
+        pytest.param(("A=", "B=x=y"), ("A=", "B=x=y"), True, id="empty-is-a-value"),
+    ],
+)
+def test_the_environment_is_what_runc_makes_of_it(
+    given: tuple[str, ...], taken: tuple[str, ...], *, home: bool
+) -> None:
+    plan = compiled(changed(process={"env": given}))
+    assert named(plan, "EXEC")[0].args[2] == taken
+    assert bool(named(plan, "HOME")) == home
+
+
+def test_sysctls_may_be_written_with_slashes() -> None:
+    plan = compiled(changed(linux={"sysctl": {"net/ipv4/conf/eth0.1/forwarding": "1"}}))
+    (step,) = named(plan, "SYSCTL")
+    assert step.args == ("net.ipv4.conf.eth0/1.forwarding", "1")
+    assert step.cause == "/linux/sysctl/net~1ipv4~1conf~1eth0.1~1forwarding"
+
+
+def test_a_network_that_is_the_hosts_keeps_its_parameters() -> None:
+    spaces = (*namespaces("mount", "uts"), *namespaces(network="/run/netns/x"))
+    config = changed(linux={"namespaces": spaces, "sysctl": {"net.ipv4.ip_forward": "1"}})
+    assert named(compiled(config), "SYSCTL")
+    with pytest.raises(InvalidSpec, match=r'sysctl "net\.ipv4\.ip_forward" not allowed in host network namespace'):
+        compiled(config, place=Place(host_network=True))

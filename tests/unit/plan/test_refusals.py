@@ -12,10 +12,10 @@ from pyrkt.spec.runtime import (
     Device,
     IdMapping,
     IntelRdt,
-    MemoryPolicy,
     Mount,
     NetDevice,
     Root,
+    Scheduler,
 )
 from tests.unit.plan.hosts import (
     USERNS,
@@ -101,13 +101,14 @@ from tests.unit.plan.hosts import (
                 changed(linux={"sysctl": {name: value}}), f"linux.sysctl.{name}", problem, id=f"sysctl-{label}"
             )
             for name, value, problem, label in (
-                ("vm.overcommit_memory", "1", "belongs to the host", "of-the-host"),
-                ("kernel.core_pattern", "|/x", "belongs to the host", "gadget"),
-                ("net/ipv4/ip_forward", "1", "is not the name", "slashes"),
+                ("vm.overcommit_memory", "1", "is not in a separate kernel namespace", "of-the-host"),
+                ("kernel.core_pattern", "|/x", "is not in a separate kernel namespace", "gadget"),
+                ("vm/overcommit_memory", "1", "is not in a separate kernel namespace", "slashes"),
+                ("net/ipv4//x", "1", "is not the name", "two-slashes"),
                 ("net..x", "1", "is not the name", "two-dots"),
                 ("kernel.shm_rmid_forced+net.x", "1", "is not the name", "plus"),
                 ("kernel.hostname", "x", "set by another member", "hostname"),
-                ("kernel.msgmaxx", "1", "belongs to the host", "longer-name"),
+                ("kernel.msgmaxx", "1", "is not in a separate kernel namespace", "longer-name"),
                 ("net.ipv4.ip_forward", "1\n2", "line break", "value"),
                 ("user.max_user_namespaces", "1", "needs a user namespace", "user"),
             )
@@ -117,6 +118,18 @@ from tests.unit.plan.hosts import (
             "linux.sysctl.net.x",
             "needs a network namespace",
             id="sysctl-of-a-shared-namespace",
+        ),
+        pytest.param(
+            changed(process={"scheduler": Scheduler(policy="SCHED_OTHER", priority=1)}),
+            "process.scheduler.priority",
+            "SCHED_OTHER has none",
+            id="scheduler-priority",
+        ),
+        pytest.param(
+            changed(process={"scheduler": Scheduler(policy="SCHED_FIFO", period=1)}),
+            "process.scheduler.period",
+            "SCHED_FIFO has none",
+            id="scheduler-period",
         ),
         pytest.param(
             changed(process={"apparmor_profile": "p"}),
@@ -131,12 +144,6 @@ from tests.unit.plan.hosts import (
             "process.consoleSize.height",
             "more than the kernel's",
             id="console-size",
-        ),
-        pytest.param(
-            changed(linux={"memory_policy": MemoryPolicy(mode="MPOL_BIND", nodes="2-1")}),
-            "linux.memoryPolicy.nodes",
-            "no list of nodes",
-            id="memory-nodes",
         ),
         pytest.param(
             changed(linux=USERNS | {"uid_mappings": (IdMapping(container_id=1, host_id=1, size=1),)}),
