@@ -129,7 +129,9 @@ def _devices(linux: Linux) -> list[dict[str, Any]]:
         numbers = {"major": -1 if rule.major is None else rule.major, "minor": -1 if rule.minor is None else rule.minor}
         # "a" for all kinds became a kind of its own later.
         kinds = ("b", "c") if rule.type in {"", "a"} else (rule.type,)
-        found += [{"type": kind, **numbers, "permissions": rule.access or "rwm"} for kind in kinds]
+        # in this order and once each, as the schema of 2015 wants them; none is all
+        access = "".join(letter for letter in "rwm" if letter in rule.access) or "rwm"
+        found += [{"type": kind, **numbers, "permissions": access} for kind in kinds]
     return found
 
 
