@@ -20,6 +20,7 @@ PROGRAM = "pyrkt-oci"
 VERBS = (
     ("create", "create a container from a bundle; it waits to be started"),
     ("delete", "remove what a container holds"),
+    ("events", "show what a container uses, and when it runs out of memory"),
     ("exec", "run another process in a running container"),
     ("features", "show what this runtime knows, as JSON"),
     ("kill", "send a signal to a container's first process"),
@@ -31,6 +32,7 @@ VERBS = (
     ("spec", "write a config.json to start from"),
     ("start", "start the process of a created container"),
     ("state", "show the state of a container, as JSON"),
+    ("update", "change the limits of a container"),
 )
 _HIDDEN = ("failed",)
 FLAGS = (
