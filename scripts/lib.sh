@@ -39,7 +39,7 @@ need_packages() {
 # What the wheel is made from, as one hash: it is built again only when that changes.
 sources() {
   (cd "$root" && find pyproject.toml README.md pyrkt specs -type f ! -path '*/__pycache__/*' ! -path 'pyrkt/stage1/stage1' \
-     ! -path 'pyrkt/stage1/launcher' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)
+     ! -path 'pyrkt/stage1/launcher' ! -path 'pyrkt/runtime/interpreter-*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)
 }
 
 # need_venv [GROUP]: makes .venv and installs the wheel (stage1 is compiled on the way) and, asked, the group's tools.

@@ -9,8 +9,6 @@ Source: RFC 8259; RFC 7493 (I-JSON) section 2.
 
 from __future__ import annotations
 
-from _json import encode_basestring, make_encoder, make_scanner
-
 from pyrkt.base.errors import InvalidSpec
 
 TYPE_CHECKING = False
@@ -68,8 +66,29 @@ class _Context:
     memo: dict[str, str] = {}  # noqa: RUF012 - the scanner's own cache of keys, cleared by it
 
 
-# typeshed knows only json.JSONDecoder here; the scanner reads the seven attributes above, whoever has them.
-_scan: Callable[[str, int], tuple[Any, int]] = make_scanner(_Context())  # type: ignore[arg-type]
+class _Functions:
+    """The C functions, made at first use: the library's _json is a shared object, which no image can hold."""
+
+    scan: Callable[[str, int], tuple[Any, int]]
+    quote: Callable[[str], str]
+    plain: Callable[[Any, int], tuple[str, ...]]
+    sorted: Callable[[Any, int], tuple[str, ...]]
+
+    def __getattr__(self, name: str) -> Any:
+        """Make all of them; they are attributes from then on."""
+        import _json  # noqa: PLC0415 - see above
+
+        # typeshed knows only json.JSONDecoder here; the scanner reads the seven attributes above, whoever has them.
+        self.scan = _json.make_scanner(_Context())  # type: ignore[arg-type]
+        self.quote = _json.encode_basestring
+        # The C function takes no keywords; the last two are skipkeys and allow_nan.
+        skip_keys = allow_nan = False
+        given = (None, _unknown, self.quote, None, ":", ",")
+        self.plain, self.sorted = (_json.make_encoder(*given, sort, skip_keys, allow_nan) for sort in (False, True))
+        return self.__dict__[name]
+
+
+_c = _Functions()
 
 
 def loads(data: bytes | str, document: str = "JSON") -> Any:
@@ -117,11 +136,11 @@ def _is_text(value: Any) -> bool:
 
 def _scanned(text: str, start: int) -> tuple[Any, int]:
     try:
-        return _scan(text, start)
+        return _c.scan(text, start)
     except SystemError:
         # Before Python 3.12 the C scanner finds its own exception only where json is loaded; now it is needed.
         __import__("json.decoder")
-        return _scan(text, start)
+        return _c.scan(text, start)
 
 
 def _place(text: str, offset: int) -> str:
@@ -150,29 +169,17 @@ def _unknown(value: object) -> Never:
     raise TypeError(f"{type(value).__name__} is not a JSON type")
 
 
-def _encoder(*, sort: bool) -> Callable[[Any, int], tuple[str, ...]]:
-    # The C function takes no keywords; the last two are skipkeys and allow_nan.
-    skip_keys = allow_nan = False
-    encode: Callable[[Any, int], tuple[str, ...]] = make_encoder(
-        None, _unknown, encode_basestring, None, ":", ",", sort, skip_keys, allow_nan
-    )
-    return encode
-
-
-_plain, _sorted = _encoder(sort=False), _encoder(sort=True)
-
-
 def dumps(value: Any, *, sort: bool = False) -> str:
     """Return ``value`` as compact JSON, keys in their own order or, with ``sort``, in code point order."""
     if isinstance(value, str):
-        return str(encode_basestring(value))
+        return str(_c.quote(value))
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
         return int.__repr__(value)
     if isinstance(value, float):
         return float.__repr__(value)
-    return "".join((_sorted if sort else _plain)(value, 0))
+    return "".join((_c.sorted if sort else _c.plain)(value, 0))
 
 
 def pretty(value: Any, indent: str = "  ") -> str:
@@ -183,7 +190,7 @@ def pretty(value: Any, indent: str = "  ") -> str:
 def _pretty(value: Any, newline: str, indent: str) -> str:
     inner = newline + indent
     if isinstance(value, dict) and value:
-        rows = [f"{encode_basestring(str(k))}: {_pretty(v, inner, indent)}" for k, v in value.items()]
+        rows = [f"{_c.quote(str(k))}: {_pretty(v, inner, indent)}" for k, v in value.items()]
         return "{" + inner + ("," + inner).join(rows) + newline + "}"
     if isinstance(value, list | tuple) and value:
         return "[" + inner + ("," + inner).join(_pretty(v, inner, indent) for v in value) + newline + "]"

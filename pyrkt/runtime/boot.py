@@ -18,6 +18,7 @@ from marshal import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import CodeType, ModuleType
     from typing import Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 Module: type[ModuleType] = type(sys)
 _MAKERS = frozenset(("run", "create", "exec"))
+_IN_IMAGE = tuple(
+    f"pyrkt.runtime.{name}"
+    for name in ("main", "run", "create", "exec", "start", "state", "kill", "delete", "list", "ps", "pause", "resume")
+) + tuple(f"pyrkt.{name}" for name in ("runtime.filters", "cgroup.freeze", "cgroup.kill", "cgroup.remove"))
 TOGETHER = "+"
 """The entry of the archive that holds the code of what every run needs in one piece: half the time of one by one."""
 
@@ -101,6 +106,8 @@ class LeanOs(type(sys)):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         """Become the real module."""
+        if name.startswith("__"):  # "from os import x" asks whether it is a package
+            raise AttributeError(name)
         del sys.modules["os"]
         real = __import__("os")
         self.__dict__.update(real.__dict__)
@@ -117,12 +124,16 @@ def lean_os() -> None:
     path = __import__("posixpath")
     lean.path, lean.sep, lean.name = path, "/", "posix"
     lean.SEEK_SET, lean.SEEK_CUR, lean.SEEK_END = 0, 1, 2
-    decode = sys.getfilesystemencoding()
-    lean.environ = {
-        name.decode(decode, "surrogateescape"): value.decode(decode, "surrogateescape")
-        for name, value in posix.environ.items()
-    }
+    lean.environ = _decoded(posix.environ)
     sys.modules["os.path"] = path
+
+
+def _decoded(variables: Mapping[bytes, bytes]) -> dict[str, str]:
+    decode = sys.getfilesystemencoding()
+    return {
+        name.decode(decode, "surrogateescape"): value.decode(decode, "surrogateescape")
+        for name, value in variables.items()
+    }
 
 
 def signals() -> None:
@@ -135,6 +146,61 @@ def signals() -> None:
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
+def prepare(place: str) -> list[tuple[str, int, int]]:
+    """Load what the verbs need, for an image of this interpreter's memory (stage1/interpreter).
+
+    Returns: path below ``place``, mtime in ns and size of each source: the image is good as long as they are these.
+    Raises: RuntimeError if something was loaded that an image cannot hold.
+    """
+    gc.disable()
+    sys.modules.setdefault("struct", _struct)
+    sys.modules.setdefault("stat", _stat)
+    lean_os()
+    sources = {"pyrkt.runtime.boot": _stamp(place, "/pyrkt/runtime/boot.py")}
+    recorder = _Stamps(place, sources)
+    sys.meta_path.insert(0, recorder)
+    for name in _IN_IMAGE:
+        __import__(name)
+    sys.meta_path.remove(recorder)
+    sources["pyrkt"] = _stamp(place, "/pyrkt/__init__.py")
+    sources["pyrkt.runtime"] = _stamp(place, "/pyrkt/runtime/__init__.py")
+    foreign = [name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).endswith(".so")]
+    if foreign or not isinstance(sys.modules["os"], LeanOs):
+        raise RuntimeError(f"not for an image: {foreign or 'os'}")
+    return list(sources.values())
+
+
+def _stamp(place: str, path: str) -> tuple[str, int, int]:
+    found = posix.stat(place + path)
+    return path[1:], found.st_mtime_ns, found.st_size
+
+
+class _Stamps:
+    """Notes the source of each of our modules before it is loaded: one that is edited meanwhile is not fresh."""
+
+    def __init__(self, place: str, sources: dict[str, tuple[str, int, int]]) -> None:
+        self.place, self.sources = place, sources
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        if name.startswith("pyrkt."):
+            path = "/" + name.replace(".", "/")
+            package = f"{path}/__init__.py"
+            try:
+                self.sources[name] = _stamp(self.place, package)
+            except OSError:
+                self.sources[name] = _stamp(self.place, f"{path}.py")
+
+
+def resume(words: list[str], variables: dict[bytes, bytes]) -> int:
+    """Run the command line in a process that began as an image; return the exit code."""
+    signals()
+    posix.environ.clear()
+    posix.environ.update(variables)
+    sys.modules["os"].__dict__["environ"] = _decoded(variables)
+    sys.argv[1:] = words
+    return int(sys.modules["pyrkt.runtime.main"].main(words))
 
 
 def run(index: dict[str, Entry], descriptor: int, path: str, place: str) -> int:

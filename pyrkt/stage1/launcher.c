@@ -6,6 +6,9 @@
  *   package      DIR/lib/pythonX.Y/{site,dist}-packages/pyrkt, or below lib64
  *   interpreter  DIR/bin/pythonX.Y, DIR/bin/python3, /usr/bin/pythonX.Y, /usr/local/bin/pythonX.Y
  *
+ * Where the package has an interpreter of its own, pyrkt-oci is started by that, without a world to make
+ * (interpreter/main.c), and it executes the other one should it not be able to.
+ *
  * What needs no decision, and so no interpreter, is done here (quick.c).
  */
 #include "quick.h"
@@ -15,7 +18,7 @@
 #include <limits.h>
 #include <sys/mman.h>
 
-enum { NOT_FOUND = 127, ENTRIES = 512, EXECUTABLE = 1 /* X_OK */ };
+enum { NOT_FOUND = 127, ENTRIES = 512, EXECUTABLE = 1 /* X_OK */, FIRST_WORDS = 8 };
 
 struct entry { /* struct linux_dirent64 */
 	u64 inode;
@@ -192,6 +195,40 @@ static int fail(const char *what)
 	return NOT_FOUND;
 }
 
+static void become(const char *path, u32 count, int argc, char **argv, const char **words, const char **environment)
+{
+	for (int i = 1; i < argc; i++)
+		words[count++] = argv[i];
+	words[count] = NULL;
+	sys(__NR_execve, path, words, environment);
+}
+
+static void become_own(int argc, char **argv, const char **words, const char **environment)
+{
+	char path[PATH_MAX];
+	u32 count = 0;
+	join(path, packages, "/pyrkt/runtime/interpreter-", version);
+	words[count++] = path;
+	words[count++] = python;
+	words[count++] = packages;
+	words[count++] = script;
+	become(path, count, argc, argv, words, environment);
+}
+
+static void become_python(int argc, char **argv, const char **words, const char **environment, bool plain_locale)
+{
+	u32 count = 0;
+	words[count++] = python;
+	words[count++] = "-I";
+	words[count++] = "-S";
+	if (plain_locale) {
+		words[count++] = "-X";
+		words[count++] = "utf8";
+	}
+	words[count++] = script;
+	become(python, count, argc, argv, words, environment);
+}
+
 int main(int argc, char **argv, char **envp)
 {
 	const char *name = argc > 0 ? text_base(argv[0]) : "";
@@ -209,21 +246,11 @@ int main(int argc, char **argv, char **envp)
 	/* people's messages are in their language; engines parse the other's */
 	bool plain_locale = program->cached;
 	const char **environment = environment_for(envp, plain_locale);
-	const char **words = room(((size_t)argc + 8) * sizeof *words);
+	const char **words = room(((size_t)argc + FIRST_WORDS) * sizeof *words);
 	if (!words || !environment)
 		return fail("out of memory");
-	u32 count = 0;
-	words[count++] = python;
-	words[count++] = "-I";
-	words[count++] = "-S";
-	if (plain_locale) {
-		words[count++] = "-X";
-		words[count++] = "utf8";
-	}
-	words[count++] = script;
-	for (int i = 1; i < argc; i++)
-		words[count++] = argv[i];
-	words[count] = NULL;
-	sys(__NR_execve, python, words, environment);
+	if (program->cached)
+		become_own(argc, argv, words, environment);
+	become_python(argc, argv, words, environment, plain_locale);
 	return fail("the Python interpreter cannot be executed");
 }

@@ -1,0 +1,130 @@
+#include "memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+enum { ALIGNMENT = 16, PAGE = 4096 };
+
+/* Far from where a kernel puts programs, heaps, libraries and stacks; below 2^38, the least that aarch64 has. */
+static const uintptr_t BASE = 0x1000000000;
+static const size_t ROOM = 64u << 20;
+
+static struct part parts[PARTS];
+static bool recording, exhausted;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void __real_free(void *old);
+void *__real_mmap64(void *at, size_t size, int protection, int flags, int fd, long offset);
+int __real_munmap(void *at, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void __wrap_free(void *old);
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, long offset);
+int __wrap_munmap(void *at, size_t size);
+
+static bool is_ours(const void *pointer)
+{
+	return (uintptr_t)pointer - BASE < PARTS * ROOM;
+}
+
+static void *take(struct part *part, size_t size, size_t alignment)
+{
+	size = (size + alignment - 1) & ~(alignment - 1);
+	if (size > ROOM - part->used) {
+		exhausted = true;
+		errno = ENOMEM;
+		return NULL;
+	}
+	void *found = (void *)(part->start + part->used);
+	part->used += size;
+	return found;
+}
+
+bool memory_begin(void)
+{
+	void *room = __real_mmap64((void *)BASE, PARTS * ROOM, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	if (room != (void *)BASE)
+		return false;
+	for (int i = 0; i < PARTS; i++)
+		parts[i] = (struct part){BASE + (size_t)i * ROOM, 0};
+	recording = true;
+	return true;
+}
+
+bool memory_end(struct part found[PARTS])
+{
+	recording = false;
+	for (int i = 0; i < PARTS; i++)
+		found[i] = (struct part){parts[i].start, (parts[i].used + PAGE - 1) & ~(size_t)(PAGE - 1)};
+	return !exhausted;
+}
+
+/* The size stands before the block, for realloc. Nothing is used again: what is freed lies in pages nobody touches. */
+static void *block(size_t size)
+{
+	if (size > ROOM) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	size_t *found = take(&parts[BLOCKS], size + ALIGNMENT, ALIGNMENT);
+	if (!found)
+		return NULL;
+	found[0] = size;
+	return (char *)found + ALIGNMENT;
+}
+
+void *__wrap_malloc(size_t size)
+{
+	return recording ? block(size) : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+	if (!recording)
+		return __real_calloc(count, size);
+	if (size && count > ROOM / size) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return block(count * size); /* never used before, so zero */
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+	if (old && !is_ours(old))
+		return __real_realloc(old, size);
+	void *made = __wrap_malloc(size);
+	if (made && old) {
+		size_t before = *(size_t *)((char *)old - ALIGNMENT);
+		memcpy(made, old, before < size ? before : size);
+	}
+	return made;
+}
+
+void __wrap_free(void *old)
+{
+	if (!is_ours(old))
+		__real_free(old);
+}
+
+void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, long offset)
+{
+	if (!recording || at || !(flags & MAP_ANONYMOUS))
+		return __real_mmap64(at, size, protection, flags, fd, offset);
+	void *found = take(&parts[ARENAS], size, PAGE);
+	return found ? found : MAP_FAILED;
+}
+
+int __wrap_munmap(void *at, size_t size)
+{
+	return is_ours(at) ? 0 : __real_munmap(at, size);
+}
