@@ -29,6 +29,7 @@ LINKS = (
     ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
+    ("/proc/kcore", "/dev/core"),
 )
 
 
@@ -59,8 +60,7 @@ def forbidden_to_make(subject: Subject) -> bool:
 
 def add_devices(draft: Draft, subject: Subject) -> None:
     """Make the default nodes, the configured ones and the links; nothing of it in a /dev that is the host's."""
-    config = subject.config
-    if any(normal(m.destination) == "/dev" and _is_bind(m.type, m.options) for m in config.mounts):
+    if not _has_own(subject):
         return
     binds = subject.confined or not subject.host.bounding >> NUMBERS["CAP_MKNOD"] & 1
     listed = {normal(device.path) for device in subject.linux.devices}
@@ -75,8 +75,14 @@ def add_devices(draft: Draft, subject: Subject) -> None:
         _device(draft, device, place, binds=binds)
     for text, path in LINKS:
         draft.add(steps.SYMLINK, text, path)
-    if any(m.type == "devpts" and normal(m.destination) == "/dev/pts" for m in config.mounts):
-        draft.add(steps.SYMLINK, "pts/ptmx", "/dev/ptmx")
+    # Also in the place of a node that the image brings.
+    draft.add(steps.UNLINK_IN, "/dev/ptmx")
+    draft.add(steps.SYMLINK, "pts/ptmx", "/dev/ptmx")
+
+
+def _has_own(subject: Subject) -> bool:
+    """Tell whether /dev is the container's own, to be filled: what is bound there is somebody else's."""
+    return not any(normal(m.destination) == "/dev" and _is_bind(m.type, m.options) for m in subject.config.mounts)
 
 
 def _is_bind(kind: str, words: tuple[str, ...]) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pyrkt.plan.steps import Argument
     from pyrkt.spec.runtime import Config
 
-MAX_SLOTS = 32
+MAX_SLOTS = 128
 (
     O_RDONLY,
     O_WRONLY,

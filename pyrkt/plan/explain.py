@@ -131,9 +131,28 @@ def _bind(source: str, target: str, recursive: int, given: int, taken: int, _mak
     return f"mount {word}{_attributes(given, taken)} {quote(source)} {quote(target)}"
 
 
-def _open_tree(slot: int, source: str, recursive: int, given: int, taken: int, uids: bytes, gids: bytes) -> str:
-    ids = f" with uids {uids.decode().split()} gids {gids.decode().split()}" if uids else ""
-    return f"open_tree {'-r ' if recursive else ''}{quote(source)}{_attributes(given, taken)}{ids}    # slot {slot}"
+def _open_tree(slot: int, source: str, copy: int, maps: int, whole: int) -> str:
+    words = ["-r "] if copy & 1 else []
+    words += [] if maps < 0 else [f"--{'r' if whole else ''}idmap={{slot {maps}}} "]
+    return f"open_tree {''.join(words)}{quote(source)}{' --make-rprivate' if copy & 2 else ''}    # slot {slot}"
+
+
+def _volume(source: str, target: str, how: int, *numbers: int) -> str:
+    given, taken, rest, spare, maps = numbers
+    words = _attribute_words(given, taken | rest)
+    words += [] if maps < 0 else [f"{'r' if how & 2 else ''}idmap={{slot {maps}}}"]
+    chosen = " -o " + ",".join(words) if words else ""
+    other = "" if spare < 0 else f"    # slot {spare}" + ("" if how & 4 else ", if it cannot be reached")
+    return f"mount --{'r' if how & 1 else ''}bind{chosen} {quote(source)} {quote(target)}{other}"
+
+
+def _id_maps(slot: int, uids: bytes, gids: bytes) -> str:
+    return f"unshare --user with uids {uids.decode().split()} gids {gids.decode().split()}    # slot {slot}"
+
+
+def _mount(kind: str, source: str, target: str, flags: int, data: str, make: int) -> str:
+    copied = f"; cp -a {quote(target)}/. there" if make == 4 else ""
+    return f"mount -t {quote(kind)}{_mount_words(flags, data)} {quote(source)} {quote(target)}{copied}"
 
 
 def _map_ids(uids: bytes, gids: bytes, deny: int) -> str:
@@ -197,9 +216,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.PROPAGATION: lambda path, flags: f"mount --make-{_PROPAGATIONS.get(flags, str(flags))} {quote(path)}",
     steps.ROOT_BIND: lambda path, deep: f"mount --{'r' if deep else ''}bind {quote(path)} {quote(path)}",
     steps.ROOT_OVERLAY: _overlay,
-    steps.MOUNT: lambda kind, source, target, flags, data, _make: (
-        f"mount -t {quote(kind)}{_mount_words(flags, data)} {quote(source)} {quote(target)}"
-    ),
+    steps.MOUNT: _mount,
     steps.BIND: _bind,
     steps.SET_ATTR: lambda target, deep, given, taken: _change(deep, given, taken, target),
     steps.SET_PROPAGATION: lambda path, flags: f"mount --make-{_PROPAGATIONS.get(flags, str(flags))} {quote(path)}",
@@ -208,12 +225,17 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.MASK: lambda target: f"mount --bind /dev/null {quote(target)}    # or an empty tmpfs",
     steps.READ_ONLY: lambda target: f"mount --bind -o ro {quote(target)} {quote(target)}",
     steps.PIVOT: lambda: "pivot_root . .; umount -l .",
-    steps.CHROOT: lambda: "mount --move . /; chroot .",
+    steps.CHROOT: lambda: "umount -l every procfs and sysfs of the host; mount --move . /; chroot .",
     steps.ROOT_READ_ONLY: lambda: "mount -o remount,bind,ro /",
     steps.MKDIR_IN: lambda target, mode, uid, gid: f"install -d -m {mode:o} -o {uid} -g {gid} {quote(target)}",
     steps.ROOT_EMPTY: lambda: "pivot_root into an empty read-only tmpfs",
     steps.ROOT_TREE: lambda slot, where: f"move_mount {quote(where)}    # slot {slot}",
-    steps.ATTACH: lambda slot, target, _make: f"move_mount {quote(target)}    # slot {slot}",
+    steps.VOLUME: _volume,
+    steps.ID_MAPS: _id_maps,
+    steps.REMOUNT: lambda target, flags, data: f"mount{_mount_words(flags | options.MS_REMOUNT, data)} {quote(target)}",
+    steps.CHROOT_INTO: lambda slot: "chroot ." if slot < 0 else f"chroot {{slot {slot}}}",
+    steps.DETACH: lambda slot: f"umount -l    # slot {slot}",
+    steps.UNLINK_IN: lambda target: f"rm -f {quote(target)}",
     steps.TERMINAL: lambda rows, columns, socket, uid: (
         f"openpty --rows {rows} --columns {columns} --owner {uid}" + (f" --send-to {quote(socket)}" if socket else "")
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrkt.plan import options
-from pyrkt.plan.draft import refuse
+from pyrkt.plan.draft import O_NONBLOCK, O_RDONLY, refuse
 from pyrkt.plan.namespaces import map_text
 from pyrkt.plan.options import ATTR_RDONLY, MS_RDONLY
 from pyrkt.plan.steps import BEFORE
@@ -31,24 +31,33 @@ PROC_FILES = (
     "/proc/sys/kernel/ns_last_pid",
     "/proc/sys/crypto/fips_enabled",
 )
-MAKE_DIRECTORY, MAKE_AS_SOURCE = 1, 1
+MAKE_DIRECTORY, MAKE_AS_SOURCE, MAKE_LENDING, MAKE_COPYING = 1, 1, 3, 4
+WHOLE, MAP_WHOLE, TREE_FIRST, LOCKS = 1, 2, 4, 8  # VOLUME's "how"
+NO_PEER = 2  # OPEN_TREE's "copy", beside WHOLE
 # Fresh instances that the kernel gives only to the owner of the namespace they show.
 _SHOWS = {"proc": "pid", "sysfs": "network", "mqueue": "ipc"}
 _HOST_COPY = {"proc": "/proc", "sysfs": "/sys", "mqueue": "/dev/mqueue"}
 _SPARE_SLOTS = 4  # for the root, the cgroup and the seccomp agent
-_LABELLED = ("tmpfs", "mqueue", "devpts", "overlay", "ramfs")
+# Their files have labels of their own, which a context of the mount would hide (as with runc).
+_UNLABELLED = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2")
+# How fsconfig(2) is told that a flag of a file system is to go.
+_TAKEN_BACK = ((options.MS_SYNCHRONOUS, "async"), (options.MS_MANDLOCK, "nomand"), (options.MS_LAZYTIME, "nolazytime"))
 
 
 class Mounts:
-    """Adds the steps of all mounts of one container, and keeps what is to be made read-only when all are there."""
+    """Adds the steps of all mounts of one container, and keeps what is to be made read-only when all are there.
 
-    def __init__(self, draft: Draft, subject: Subject, cgroup: CgroupLayout) -> None:
-        self.draft, self.subject, self.cgroup = draft, subject, cgroup
+    ``root`` is the host directory of the root file system.
+    """
+
+    def __init__(self, draft: Draft, subject: Subject, cgroup: CgroupLayout, root: str) -> None:
+        self.draft, self.subject, self.cgroup, self.root = draft, subject, cgroup, root
         self.freeze: list[tuple[str, str]] = []  # (target, cause)
+        self.maps: dict[tuple[bytes, bytes] | str, int] = {}  # slots of user namespaces whose maps mounts get
 
     def add(self, place: int, mount: Mount) -> None:
         """Append the steps of mounts[place]."""
-        target, cause = normal(mount.destination), f"/mounts/{place}"
+        target, cause = self._inside(mount.destination), f"/mounts/{place}"
         chosen = options.parse(mount.options)
         check_target(mount, chosen, target, f"mounts[{place}].destination")
         kind = mount.type
@@ -79,81 +88,138 @@ class Mounts:
         for target, cause in self.freeze:
             self.draft.add(steps.SET_ATTR, target, 0, ATTR_RDONLY, 0, cause=cause)
 
+    def _inside(self, destination: str) -> str:
+        """Return the destination below the root; engines may write it with the host's path of the root before it."""
+        target = normal(destination)
+        return target[len(self.root) :] if target.startswith(self.root + "/") else target
+
     def _file_system(self, place: int, mount: Mount, chosen: Options, target: str) -> None:
         where, cause = f"mounts[{place}]", f"/mounts/{place}"
         if chosen.idmap or mount.uid_mappings:
-            raise refuse(f"{where}.uidMappings", "only a bind mount can have its ids mapped")
-        if chosen.copy_up:
-            raise refuse(f"{where}.options", "tmpcopyup is not supported")
-        flags, data = chosen.flags, chosen.data
-        if mount.type == "tmpfs" and flags & MS_RDONLY:
+            raise refuse(
+                f"{where}.uidMappings", "only a bind mount can have its ids mapped", hint='add "bind" to its options'
+            )
+        if chosen.copy_up and mount.type != "tmpfs":
+            raise refuse(f"{where}.options", "tmpcopyup is for a tmpfs")
+        flags, data, make = chosen.flags, chosen.data, MAKE_DIRECTORY
+        if mount.type == "tmpfs":
+            # What it covers lends it the mode, as with runc and crun; words of its own come after and win.
+            make = MAKE_COPYING if chosen.copy_up else MAKE_LENDING
+            if flags & MS_RDONLY:
+                self.freeze.append((target, cause))
+                flags &= ~MS_RDONLY
+        elif mount.type == "devpts":
+            data = self._mapped_owner(data, where)
+        elif target == "/dev" and flags & MS_RDONLY:
+            self.freeze.append((target, cause))  # devices are still to be made in it
             flags &= ~MS_RDONLY
-            self.freeze.append((target, cause))
-        if self.subject.linux.mount_label and mount.type in _LABELLED:
-            data = ",".join(part for part in (data, f'context="{self.subject.linux.mount_label}"') if part)
+        data = ",".join(part for part in (data, self._label(mount.type)) if part)
         source = mount.source or mount.type
-        self.draft.add(steps.MOUNT, mount.type, source, target, flags, data, MAKE_DIRECTORY, cause=cause)
+        self.draft.add(steps.MOUNT, mount.type, source, target, flags, data, make, cause=cause)
+
+    def _label(self, kind: str) -> str:
+        """Return the option that gives every file of the mount linux.mountLabel.
+
+        Where the kernel has no SELinux, a label has been refused (see plan.process): a container must not run with
+        less than was asked for.
+        """
+        label = self.subject.linux.mount_label
+        return f'context="{label}"' if label and kind not in _UNLABELLED else ""
+
+    def _mapped_owner(self, data: str, where: str) -> str:
+        """Leave the owner of a devpts out if the new user namespace has no such id: it would not mount."""
+        if "user" not in self.subject.new:
+            return data
+        linux, kept = self.subject.linux, []
+        for word in data.split(","):
+            name, _, number = word.partition("=")
+            ranges = {"uid": linux.uid_mappings, "gid": linux.gid_mappings}.get(name)
+            if (
+                ranges is None
+                or not number.isdecimal()
+                or any(0 <= int(number) - m.container_id < m.size for m in ranges)
+            ):
+                kept.append(word)
+            else:
+                self.draft.warnings.append(f"{where}.options: {word} is left out, the user namespace has no such id")
+        return ",".join(kept)
 
     def _bind(self, place: int, mount: Mount, chosen: Options, target: str) -> None:
         where, cause = f"mounts[{place}]", f"/mounts/{place}"
         if not mount.source:
             raise refuse(f"{where}.source", "a bind mount needs a source")
         if chosen.data:
-            raise refuse(f"{where}.options", f"a bind mount takes no {chosen.data!r}")
+            problem = f"bind mounts cannot have any filesystem-specific options applied: {chosen.data!r}"
+            raise refuse(f"{where}.options", problem, hint="is it a misspelt option, or one of the file system below?")
         source = self.subject.host_path(mount.source)
-        recursive = int(chosen.bind != 1)
+        how, spare, maps = int(chosen.bind != 1), -1, -1
         if chosen.idmap or mount.uid_mappings:
-            maps = self._maps(place, mount)
-            self._tree((source, target, int(recursive and chosen.idmap != 1)), chosen, maps, cause)
-        elif self._opened_outside(chosen):
-            self._tree((source, target, recursive), chosen, (b"", b""), cause)
-        else:
-            attributes, clear = chosen.attributes()
-            self.draft.add(steps.BIND, source, target, recursive, attributes, clear, MAKE_AS_SOURCE, cause=cause)
-
-    def _opened_outside(self, chosen: Options) -> bool:
-        """Tell whether the supervisor opens the source.
-
-        It does where root of the user namespace could not reach it, and where the mount is to stay a peer of the
-        host's: inside, everything is cut off from there already.
-        """
-        wanted = self.subject.from_outside or _stays_shared(chosen)
-        return wanted and self.draft.free_slots() > _SPARE_SLOTS
-
-    def _maps(self, place: int, mount: Mount) -> tuple[bytes, bytes]:
-        linux = self.subject.linux
-        uids, gids = mount.uid_mappings or linux.uid_mappings, mount.gid_mappings or linux.gid_mappings
-        if not uids:
-            raise refuse(f"mounts[{place}].options", "idmap needs uidMappings, here or in linux")
-        if self.subject.host.kernel < (5, 12):
-            raise refuse(f"mounts[{place}].uidMappings", "needs Linux 5.12")
-        return map_text(uids), map_text(gids)
-
-    def _tree(self, what: tuple[str, str, int], chosen: Options, maps: tuple[bytes, bytes], cause: str) -> None:
-        """Add a bind made with the supervisor's rights.
-
-        Mapping ids takes those of the file system's owner; and root of a user namespace may not be let into the
-        directories above the source. The copy is made before the mount namespace is cut off from the host's, so that
-        has to be done for it here.
-        """
-        source, target, recursive = what
-        attributes, clear = chosen.attributes()
-        slot = self.draft.slot(cause)
-        self.draft.add(steps.OPEN_TREE, slot, source, recursive, attributes, clear, *maps, cause=cause, phase=BEFORE)
-        self.draft.add(steps.ATTACH, slot, target, MAKE_AS_SOURCE, cause=cause)
-        if not _stays_shared(chosen):
+            maps = self._maps(place, mount, cause)
+        shared = _stays_shared(chosen)
+        mapped_outside = maps >= 0 and (shared or self.subject.from_outside)
+        if mapped_outside or self._opened_outside(source, shared=shared):
+            spare = self.draft.slot(cause)
+            ids = (maps, int(chosen.idmap == 2)) if mapped_outside else (-1, 0)
+            self.draft.add(steps.OPEN_TREE, spare, source, how, *ids, cause=cause, phase=BEFORE)
+        how |= MAP_WHOLE * (maps >= 0 and not mapped_outside and chosen.idmap == 2)
+        how |= TREE_FIRST * (mapped_outside or (shared and spare >= 0)) | LOCKS * self.subject.from_outside
+        args = (source, target, how, *chosen.of_bind(), spare, -1 if mapped_outside else maps)
+        self.draft.add(steps.VOLUME, *args, cause=cause)
+        if spare >= 0 and not shared:
+            # The supervisor's copy was made before the mount namespace was cut off from the host's.
             self.draft.add(steps.SET_PROPAGATION, target, options.MS_SLAVE | options.MS_REC, cause=cause)
 
-    def _remount(self, place: int, chosen: Options, target: str) -> None:
-        """Change the attributes of a mount that an entry before this one, or the image's owner, made."""
-        if chosen.data:
+    def _opened_outside(self, source: str, *, shared: bool) -> bool:
+        """Tell whether the supervisor opens the source too.
+
+        It does where root of the user namespace may not be able to reach it, and where the mount is to stay a peer of
+        the host's: inside, everything is cut off from there already. What lies in the container's own tree is there
+        only when the mounts before have been made.
+        """
+        own = (normal(source) + "/").startswith(self.root + "/")
+        wanted = shared or (self.subject.from_outside and not own)
+        return wanted and self.draft.free_slots() > _SPARE_SLOTS
+
+    def _maps(self, place: int, mount: Mount, cause: str) -> int:
+        """Return the slot of a user namespace with the maps of this mount: its own, or else the container's."""
+        linux, host = self.subject.linux, self.subject.host
+        if host.kernel < (5, 12):
+            raise refuse(f"mounts[{place}].uidMappings", "needs Linux 5.12")
+        if not host.administers:
             raise refuse(
                 f"mounts[{place}].options",
-                f"a mount that stands cannot be given {chosen.data!r}",
-                hint="give it to the entry that mounts it",
+                "id-mapped mounts are not supported for rootless containers",
+                hint="the kernel lets only the owner of a file system map its ids",
             )
+        uids, gids = mount.uid_mappings or linux.uid_mappings, mount.gid_mappings or linux.gid_mappings
+        joined = linux.namespace("user")
+        if not mount.uid_mappings and joined and joined.path:
+            if joined.path not in self.maps:
+                self.maps[joined.path] = self.draft.open(joined.path, O_RDONLY | O_NONBLOCK, cause)
+            return self.maps[joined.path]
+        if not uids or not gids:
+            problem = "idmap needs uidMappings and gidMappings, here or in linux"
+            raise refuse(f"mounts[{place}].options", problem, hint="or a user namespace, whose maps it takes")
+        texts = map_text(uids), map_text(gids)
+        if texts not in self.maps:
+            self.maps[texts] = self.draft.slot(cause)
+            self.draft.add(steps.ID_MAPS, self.maps[texts], *texts, cause=cause, phase=BEFORE)
+        return self.maps[texts]
+
+    def _remount(self, place: int, chosen: Options, target: str) -> None:
+        """Change a mount that an entry before this one, or the image's owner, made: its file system and its flags."""
+        cause = f"/mounts/{place}"
+        words = [chosen.data] if chosen.data else []
+        words += [word for flag, word in _TAKEN_BACK if chosen.cleared & flag]
+        flags = chosen.flags & options.OF_FILE_SYSTEM
+        if chosen.bind and chosen.data:
+            problem = f"bind mounts cannot have any filesystem-specific options applied: {chosen.data!r}"
+            raise refuse(f"mounts[{place}].options", problem, hint='without "bind" they are the file system\'s')
+        if (words or flags) and not chosen.bind:
+            self.draft.add(steps.REMOUNT, target, flags, ",".join(words), cause=cause)
         attributes, clear = chosen.attributes()
-        self.draft.add(steps.SET_ATTR, target, 0, attributes, clear, cause=f"/mounts/{place}")
+        if attributes or clear or not (words or flags):
+            self.draft.add(steps.SET_ATTR, target, 0, attributes, clear, cause=cause)
 
     def _adjust(self, place: int, chosen: Options, target: str) -> None:
         """An entry without a type: only changes what is mounted there."""
@@ -214,8 +280,6 @@ def normal(path: str) -> str:
 
 def check_target(mount: Mount, chosen: Options, target: str, where: str) -> None:
     """Refuse a mount that would put something else in the place of the kernel's own file systems."""
-    if target == "/":
-        raise refuse(where, "the root is not a place to mount", hint="set root.path")
     if chosen.remount or not (mount.type or chosen.bind):
         return
     bound = mount.type == "bind" or chosen.bind

@@ -33,6 +33,15 @@ ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOATIME, ATTR_STRICTATIM
 ATTR_ATIME, ATTR_NODIRATIME, ATTR_NOSYMFOLLOW = 0x70, 0x80, 0x200000
 
 _ATIMES = MS_NOATIME | MS_RELATIME | MS_STRICTATIME
+_LASTING = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC | ATTR_NOSYMFOLLOW
+_ATTRIBUTES = (
+    (MS_NOSYMFOLLOW, ATTR_NOSYMFOLLOW),
+    (MS_NODIRATIME, ATTR_NODIRATIME),
+    (MS_NOATIME, ATTR_NOATIME),
+    (MS_STRICTATIME, ATTR_STRICTATIME),
+)
+# What belongs to the file system rather than to its place in the tree.
+OF_FILE_SYSTEM = MS_SYNCHRONOUS | MS_MANDLOCK | MS_DIRSYNC | MS_I_VERSION | MS_LAZYTIME
 
 # word: (flags it sets, flags it takes back)
 FLAGS = {
@@ -77,7 +86,8 @@ PROPAGATION = {
     "rslave": MS_SLAVE | MS_REC,
     "runbindable": MS_UNBINDABLE | MS_REC,
 }
-# word: (attributes set, attributes cleared) on the whole tree; the access times are one field of several values.
+# word: (attributes set, attributes cleared) on the whole tree; the access times are one field of several values, and
+# what takes one of them away leaves the kernel's choice, relatime.
 RECURSIVE = {
     "rro": (ATTR_RDONLY, 0),
     "rrw": (0, ATTR_RDONLY),
@@ -92,7 +102,7 @@ RECURSIVE = {
     "rnodiratime": (ATTR_NODIRATIME, 0),
     "rdiratime": (0, ATTR_NODIRATIME),
     "rrelatime": (0, ATTR_ATIME),
-    "rnorelatime": (ATTR_STRICTATIME, ATTR_ATIME),
+    "rnorelatime": (0, ATTR_ATIME),
     "rnoatime": (ATTR_NOATIME, ATTR_ATIME),
     "ratime": (0, ATTR_ATIME),
     "rstrictatime": (ATTR_STRICTATIME, ATTR_ATIME),
@@ -105,7 +115,8 @@ _FSTAB = ("auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "own
 class Options(Record):
     """The options of one mount, sorted out.
 
-    ``flags``: MS_* of the mount and its file system; ``data``: what is left, for the file system, comma-separated.
+    ``flags``: MS_* of the mount and its file system; ``cleared``: MS_* that words take away, and no later word sets.
+    ``data``: what is left, for the file system, comma-separated.
     ``bind``: 0 no, 1 one mount, 2 the whole tree.
     ``propagation``: MS_* in order; ``tree_set`` and ``tree_clear``: MOUNT_ATTR_* for the whole tree.
     ``idmap``: 0 no, 1 one mount, 2 the whole tree; ``copy_up``: fill the tmpfs with what it covers.
@@ -120,24 +131,36 @@ class Options(Record):
     tree_clear: int = 0
     idmap: int = 0
     copy_up: bool = False
+    cleared: int = 0
 
     def attributes(self) -> tuple[int, int]:
-        """Return (MOUNT_ATTR_* to set, to clear) that make a bind mount have these flags.
+        """Return (MOUNT_ATTR_* to set, to clear) that change a mount that stands: what no word names stays."""
+        clear = _attributes(self.cleared)
+        if (self.flags & _ATIMES) or self.cleared & (MS_NOATIME | MS_STRICTATIME):
+            clear |= ATTR_ATIME
+        return _attributes(self.flags), clear
 
-        Only what was asked for is set, and nothing taken away that the source has: "rw" does not make writable what
-        the host mounted read-only.
+    def of_bind(self) -> tuple[int, int, int]:
+        """Return MOUNT_ATTR_* for a bind mount: to set, to clear, and to clear unless a user namespace may not.
+
+        Without any word about flags it keeps those of its source; with one it has the named flags and no other, as
+        with runc and crun. The times of access are kept unless a word sets some; taking one away says nothing.
         """
-        flags = self.flags
-        attributes = flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        if flags & MS_NOSYMFOLLOW:
-            attributes |= ATTR_NOSYMFOLLOW
-        if flags & MS_NODIRATIME:
-            attributes |= ATTR_NODIRATIME
-        if flags & MS_NOATIME:
-            attributes |= ATTR_NOATIME
-        if flags & MS_STRICTATIME:
-            attributes |= ATTR_STRICTATIME
-        return attributes, ATTR_ATIME if flags & _ATIMES else 0
+        if not self.flags | self.cleared:
+            return 0, 0, 0
+        given, taken = _attributes(self.flags), _attributes(self.cleared) & _LASTING
+        rest = _LASTING & ~(given | taken)
+        if self.flags & (_ATIMES | MS_NODIRATIME):
+            taken |= ATTR_ATIME | ATTR_NODIRATIME & ~given
+        return given, taken, rest
+
+
+def _attributes(flags: int) -> int:
+    attributes = flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for flag, attribute in _ATTRIBUTES:
+        if flags & flag:
+            attributes |= attribute
+    return attributes
 
 
 _BIND = {"bind": 1, "rbind": 2}
@@ -146,13 +169,14 @@ _IDMAP = {"idmap": 1, "ridmap": 2}
 
 def parse(words: tuple[str, ...]) -> Options:
     """Sort out the options of a mount; of two that contradict each other the later counts, as for mount(8)."""
-    flags = bind = idmap = tree_set = tree_clear = 0
+    flags = cleared = bind = idmap = tree_set = tree_clear = 0
     remount = copy_up = False
     propagation, data = [], []
     for word in words:
         if word in FLAGS:
             given, taken = FLAGS[word]
             flags = flags & ~taken | given
+            cleared = cleared & ~given if given else cleared | taken
         elif word in RECURSIVE:
             given, taken = RECURSIVE[word]
             tree_set, tree_clear = tree_set & ~taken | given, tree_clear & ~given | taken
@@ -178,4 +202,5 @@ def parse(words: tuple[str, ...]) -> Options:
         tree_clear=tree_clear,
         idmap=idmap,
         copy_up=copy_up,
+        cleared=cleared,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pyrkt.plan.devices import add_devices
 from pyrkt.plan.draft import refuse
-from pyrkt.plan.mounts import Mounts, normal
+from pyrkt.plan.mounts import NO_PEER, WHOLE, Mounts, normal
 from pyrkt.plan.options import MS_PRIVATE, MS_REC, MS_SLAVE, PROPAGATION
-from pyrkt.plan.steps import BEFORE
+from pyrkt.plan.steps import AFTER, APP, BEFORE
 from pyrkt.spec import steps
 
 TYPE_CHECKING = False
@@ -22,15 +22,15 @@ def build(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, cgroup: Cg
     config = subject.config
     if config.root is None:
         raise refuse("root", "is required")
-    if "mount" not in subject.own:
-        raise refuse(
-            "linux.namespaces",
-            "a mount namespace is required",
-            hint='add {"type": "mount"}: its mounts would be the host\'s',
-        )
-    _propagation(draft, subject)
-    _root(draft, subject, rootfs)
-    mounts = Mounts(draft, subject, cgroup)
+    directory = normal(subject.host_path(config.root.path))
+    if directory == "/":
+        raise refuse("root.path", "the host's root cannot be the container's")
+    if "mount" in subject.own:
+        _propagation(draft, subject)
+        _root(draft, subject, rootfs, directory)
+    else:
+        _root_of_host(draft, subject, rootfs, directory)
+    mounts = Mounts(draft, subject, cgroup, directory)
     for place, mount in enumerate(config.mounts):
         mounts.add(place, mount)
     add_devices(draft, subject)
@@ -53,25 +53,42 @@ def _propagation(draft: Draft, subject: Subject) -> None:
     draft.add(steps.PROPAGATION, "/", flags, cause=cause)
 
 
-def _root(draft: Draft, subject: Subject, rootfs: OverlayRoot | None) -> None:
-    root = subject.config.root
-    directory = subject.host_path(root.path if root else "rootfs").rstrip("/") or "/"
-    if normal(directory) == "/":
-        raise refuse("root.path", "the host's root cannot be the container's")
+def _root(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, directory: str) -> None:
     if rootfs is not None:
         bits = VOLATILE * rootfs.volatile | USERXATTR * (rootfs.userxattr or subject.confined)
         args = (directory, rootfs.lowers, rootfs.upper, rootfs.work, bits)
         draft.add(steps.ROOT_OVERLAY, *args, cause="/root/path")
     elif subject.from_outside:
-        # Root of a user namespace may not be let into the directories above; the supervisor may. So the tree cannot
-        # be put where the directory is either: it lies on "/" until the pivot.
+        # Root of a user namespace may not be let into the directories above; the supervisor may.
         slot = draft.slot("root.path")
-        args_open = (slot, directory, 1, 0, 0, b"", b"")
-        draft.add(steps.OPEN_TREE, *args_open, cause="/root/path", phase=BEFORE)
-        draft.add(steps.ROOT_TREE, slot, "/", cause="/root/path")
+        draft.add(steps.OPEN_TREE, slot, directory, WHOLE, -1, 0, cause="/root/path", phase=BEFORE)
+        draft.add(steps.ROOT_TREE, slot, directory, cause="/root/path")
         draft.add(steps.SET_PROPAGATION, "/", MS_SLAVE | MS_REC, cause="/root/path")
     else:
         draft.add(steps.ROOT_BIND, directory, 1, cause="/root/path")
+
+
+def _root_of_host(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, directory: str) -> None:
+    """The root of a container that lives in the host's mount namespace: its mounts stand there, below the root.
+
+    They are no peers of the host's, so that each appears once, and the first of them, a bind of the root on itself,
+    holds all: the supervisor, or ``delete``, takes that away.
+    """
+    where = "linux.namespaces"
+    if rootfs is not None or "user" in subject.own or draft.phase == APP:
+        hint = 'add {"type": "mount"}: the kernel gives mounts to the owner of the mount namespace only'
+        raise refuse(where, "a mount namespace is required", hint=hint)
+    if subject.linux.masked_paths or subject.linux.readonly_paths:
+        raise refuse(
+            where,
+            "unable to restrict sys entries without a private MNT namespace",
+            hint='add {"type": "mount"}, or leave maskedPaths and readonlyPaths out',
+        )
+    slot = draft.slot("root.path")
+    draft.add(steps.OPEN_TREE, slot, directory, WHOLE | NO_PEER, -1, 0, cause="/root/path", phase=BEFORE)
+    draft.add(steps.ROOT_TREE, slot, directory, cause="/root/path")
+    draft.add(steps.SET_PROPAGATION, "/", MS_PRIVATE | MS_REC, cause="/root/path")
+    draft.add(steps.DETACH, slot, cause="/root/path", phase=AFTER)
 
 
 def close(draft: Draft, subject: Subject, *, no_pivot: bool) -> None:
@@ -83,9 +100,15 @@ def close(draft: Draft, subject: Subject, *, no_pivot: bool) -> None:
     linux = subject.linux
     for place, path in enumerate(linux.readonly_paths):
         draft.add(steps.READ_ONLY, normal(path), cause=f"/linux/readonlyPaths/{place}")
-    for place, path in enumerate(linux.masked_paths):
-        draft.add(steps.MASK, normal(path), cause=f"/linux/maskedPaths/{place}")
-    draft.add(steps.CHROOT if no_pivot else steps.PIVOT)
+    masked: set[str] = set()
+    for place, path in enumerate(map(normal, linux.masked_paths)):
+        if path not in masked:
+            draft.add(steps.MASK, path, cause=f"/linux/maskedPaths/{place}")
+        masked.add(path)
+    if "mount" not in subject.own:
+        draft.add(steps.CHROOT_INTO, -1)
+    else:
+        draft.add(steps.CHROOT if no_pivot else steps.PIVOT)
     wanted = PROPAGATION.get(linux.rootfs_propagation, 0)
     if wanted and not wanted & (MS_SLAVE | MS_PRIVATE):
         draft.add(steps.SET_PROPAGATION, "/", wanted, cause="/linux/rootfsPropagation")

@@ -57,7 +57,6 @@ ROOT_READ_ONLY = 73
 MKDIR_IN = 74
 ROOT_EMPTY = 75
 ROOT_TREE = 76
-ATTACH = 77
 TERMINAL = 90
 STDIO = 91
 SYSCTL = 92
@@ -87,6 +86,12 @@ INIT = 121
 EXIT_FILE = 140
 OWN_NULL = 160
 AFFINITY = 170
+VOLUME = 180
+ID_MAPS = 181
+REMOUNT = 182
+CHROOT_INTO = 183
+DETACH = 184
+UNLINK_IN = 185
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -99,7 +104,7 @@ TABLE = {
     UNLINK: ("UNLINK", "s", 17),
     RENAME: ("RENAME", "ss", 19),
     CREATE: ("CREATE", "sbi", 19),
-    OPEN_TREE: ("OPEN_TREE", "isiiibb", 1),
+    OPEN_TREE: ("OPEN_TREE", "isiii", 1),
     CGROUP_DEVICES: ("CGROUP_DEVICES", "sb", 3),
     CONNECT: ("CONNECT", "is", 1),
     CLONE: ("CLONE", "ii", 1),
@@ -140,7 +145,6 @@ TABLE = {
     MKDIR_IN: ("MKDIR_IN", "siii", 12),
     ROOT_EMPTY: ("ROOT_EMPTY", "", 4),
     ROOT_TREE: ("ROOT_TREE", "is", 12),
-    ATTACH: ("ATTACH", "isi", 12),
     TERMINAL: ("TERMINAL", "iisi", 12),
     STDIO: ("STDIO", "ii", 12),
     SYSCTL: ("SYSCTL", "ss", 4),
@@ -170,4 +174,10 @@ TABLE = {
     EXIT_FILE: ("EXIT_FILE", "s", 16),
     OWN_NULL: ("OWN_NULL", "", 12),
     AFFINITY: ("AFFINITY", "b", 5),
+    VOLUME: ("VOLUME", "ssiiiiii", 12),
+    ID_MAPS: ("ID_MAPS", "ibb", 1),
+    REMOUNT: ("REMOUNT", "sis", 12),
+    CHROOT_INTO: ("CHROOT_INTO", "i", 12),
+    DETACH: ("DETACH", "i", 16),
+    UNLINK_IN: ("UNLINK_IN", "s", 12),
 }

@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <time.h>
 
-enum { FIRST_FD = 3, EXECUTE = 1 /* X_OK */, MOST_KEPT = MAX_APPS + 8 };
+enum { FIRST_FD = 3, EXECUTE = 1 /* X_OK */, MOST_KEPT = SLOTS + MAX_APPS };
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 void default_signals(void)

@@ -36,6 +36,8 @@ DETAILS = {
     19: "raising an ambient capability",
     20: "detaching the host's root",
     21: "changing the directory",
+    22: "mapping the ids of the mount",
+    23: "copying what the mount covers",
 }
 _OPENING, _TARGET, _MAKING, _OPTION, _PROC, _TYPE = 1, 2, 3, 4, 8, 14
 _TIMED_OUT, _MISSING_PROGRAM, _SIGNALLED = 124, 127, 128
@@ -76,7 +78,12 @@ _WORDS = {
     steps.ROOT_TREE: "taking {1} as the root file system",
     steps.MOUNT: "mounting {0} on {2}",
     steps.BIND: "mounting {0} on {1}",
-    steps.ATTACH: "mounting on {1}",
+    steps.VOLUME: "mounting {0} on {1}",
+    steps.ID_MAPS: "making a user namespace with the ids of a mount",
+    steps.REMOUNT: "changing the file system at {0}",
+    steps.CHROOT_INTO: "going into the root file system",
+    steps.DETACH: "taking the root file system's mounts away",
+    steps.UNLINK_IN: "removing {0}",
     steps.SET_ATTR: "changing the mount at {0}",
     steps.SET_PROPAGATION: "setting the mount propagation of {0}",
     steps.MKNOD: "making the device {0}",

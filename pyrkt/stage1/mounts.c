@@ -10,6 +10,7 @@
 
 enum { FSCONFIG_ROOM = 256, MOUNT_DATA_ROOM = 4096, NULL_DEVICE = 1 << 8 | 3 /* makedev(1, 3) */ };
 #define RECURSIVE 0x8000 /* AT_RECURSIVE */
+#define LOCKED (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
 long attach(long tree, long target)
 {
@@ -35,9 +36,10 @@ long set_attributes(long fd, bool recursive, u64 set, u64 clear)
 	return sys(__NR_mount_setattr, fd, "", AT_EMPTY_PATH | (recursive ? RECURSIVE : 0), &attr, sizeof attr);
 }
 
-static long propagate(long fd, u64 flags)
+long propagate(long fd, u64 flags)
 {
 	struct mount_attr attr = {.propagation = flags & ~(u64)MS_REC};
+	self.detail = AT_ATTRIBUTES;
 	return sys(__NR_mount_setattr, fd, "", AT_EMPTY_PATH | (flags & MS_REC ? RECURSIVE : 0), &attr, sizeof attr);
 }
 
@@ -172,21 +174,124 @@ static long mount_target(const char *path, enum make make, u64 resolve)
 	return r < 0 ? r : -EXDEV;
 }
 
+/* The mount that was made last: what is changed about it is changed by its descriptor, for its name may lead elsewhere
+ * meanwhile (CVE-2021-30465). */
+static struct {
+	long tree;
+	const char *target;
+} newest = {.tree = -1};
+
+static void remember(long tree, const char *target)
+{
+	sys_close(newest.tree);
+	newest.tree = tree;
+	newest.target = target;
+}
+
+static long empty = -1; /* the tmpfs over masked directories */
+
+void forget_mounts(void)
+{
+	remember(-1, NULL);
+	sys_close(empty);
+	empty = -1;
+}
+
+/* A mount on the root is the root from then on. */
+static long attach_there(long tree, long target, const char *path)
+{
+	long r = attach(tree, target);
+	if (r >= 0 && !strcmp(path, "/")) {
+		r = sys(__NR_fcntl, tree, F_DUPFD_CLOEXEC, 3);
+		if (r >= 0) {
+			sys_close(self.root);
+			self.root = r;
+		}
+	}
+	if (r >= 0)
+		remember(tree, path);
+	else
+		sys_close(tree);
+	return r < 0 ? r : 0;
+}
+
+/* Puts "mode=", and for a copy the owner, in front of the options of a tmpfs, which may say otherwise. */
+static long lend(long target, bool owner, const char *data, char *room, size_t size)
+{
+	struct stat found;
+	struct text text = {.start = room, .size = size};
+	long r = sys_stat(target, &found);
+	if (r < 0)
+		return r;
+	text_add(&text, "mode=");
+	for (int shift = 9; shift >= 0; shift -= 3)
+		text_add_number(&text, found.st_mode >> shift & 7);
+	if (owner) {
+		text_add(&text, ",uid=");
+		text_add_number(&text, found.st_uid);
+		text_add(&text, ",gid=");
+		text_add_number(&text, found.st_gid);
+	}
+	text_add(&text, *data ? "," : "");
+	text_add(&text, data);
+	return text.cut ? -E2BIG : 0;
+}
+
+static long mount_on(const struct step *step, long target, const char *data, bool copy)
+{
+	const char *type = step_text(step, 0), *source = step_text(step, 1);
+	u64 flags = (u64)step_number(step, 3);
+	long tree = make_mount(type, source, flags, data);
+	if (tree == -E2BIG)
+		return mount_by_data(type, source, target, flags, data);
+	long r = tree < 0 || !copy ? tree : copy_up(target, tree);
+	if (r >= 0)
+		return attach_there(tree, target, step_text(step, 2));
+	sys_close(tree);
+	return r;
+}
+
 long step_MOUNT(const struct step *step)
 {
-	const char *type = step_text(step, 0), *source = step_text(step, 1), *data = step_text(step, 4);
-	u64 flags = (u64)step_number(step, 3);
+	enum { LENT = 3, COPIED = 4 };
+	static char room[MOUNT_DATA_ROOM];
+	const char *type = step_text(step, 0), *path = step_text(step, 2), *data = step_text(step, 4);
 	/* the two file systems that others write gadgets of must be where their names say */
-	bool exact = !strcmp(type, "proc") || !strcmp(type, "sysfs");
-	long target = mount_target(step_text(step, 2), (enum make)step_number(step, 5), exact ? RESOLVE_NO_SYMLINKS : 0);
+	u64 resolve = !strcmp(type, "proc") || !strcmp(type, "sysfs") ? RESOLVE_NO_SYMLINKS : 0;
+	i64 make = step_number(step, 5);
+	bool there = false;
+	long target = make < LENT ? -ENOENT : mount_target(path, MAKE_NOTHING, resolve), r = 0;
+	if (target >= 0) {
+		there = true;
+		r = lend(target, make == COPIED, data, room, sizeof room);
+		data = room;
+	} else if (target == -ENOENT) {
+		r = target = mount_target(path, make < LENT ? (enum make)make : MAKE_DIRECTORY, resolve);
+	} else {
+		r = target;
+	}
+	if (r >= 0)
+		r = mount_on(step, target, data, there && make == COPIED);
+	sys_close(target);
+	return r;
+}
+
+long step_REMOUNT(const struct step *step)
+{
+	long target = target_in_root(step_text(step, 0), MAKE_NOTHING, 0);
 	if (target < 0)
 		return target;
-	long tree = make_mount(type, source, flags, data), r = tree;
-	if (tree == -E2BIG)
-		r = mount_by_data(type, source, target, flags, data);
-	else if (tree >= 0)
-		r = attach(tree, target);
-	sys_close(tree);
+	self.detail = AT_CREATE;
+	long fs = sys(__NR_fspick, target, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH), r = fs;
+	if (r >= 0)
+		r = set_flags(fs, (u64)step_number(step, 1));
+	if (r >= 0)
+		r = set_options(fs, step_text(step, 2));
+	if (r >= 0) {
+		self.detail = AT_OPTION;
+		r = sys(__NR_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	}
+	sys_close(fs);
 	sys_close(target);
 	return r;
 }
@@ -199,39 +304,117 @@ static enum make like(long tree, i64 make)
 	return S_ISDIR(found.st_mode) ? MAKE_DIRECTORY : MAKE_FILE;
 }
 
-long step_BIND(const struct step *step)
+static long attach_to(long tree, const char *path, i64 make)
 {
-	self.detail = AT_SOURCE;
-	long tree = sys(__NR_open_tree, AT_FDCWD, step_text(step, 0),
-			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (step_number(step, 2) ? RECURSIVE : 0));
-	if (tree < 0)
-		return tree;
-	long target = -1, r = set_attributes(tree, false, (u64)step_number(step, 3), (u64)step_number(step, 4));
+	long target = mount_target(path, like(tree, make), 0), r = target;
 	if (r >= 0)
-		r = target = mount_target(step_text(step, 1), like(tree, step_number(step, 5)), 0);
-	if (r >= 0)
-		r = attach(tree, target);
-	sys_close(target);
+		return attach_there(tree, target, path);
 	sys_close(tree);
 	return r;
 }
 
-long step_ATTACH(const struct step *step)
+static long open_tree(const char *path, bool recursive)
 {
-	long tree = kept(step_number(step, 0));
+	self.detail = AT_SOURCE;
+	return sys(__NR_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? RECURSIVE : 0));
+}
+
+long step_BIND(const struct step *step)
+{
+	long tree = open_tree(step_text(step, 0), step_number(step, 2) != 0);
 	if (tree < 0)
 		return tree;
-	long target = mount_target(step_text(step, 1), like(tree, step_number(step, 2)), 0);
-	if (target < 0)
-		return target;
-	long r = attach(tree, target);
-	sys_close(target);
+	long r = set_attributes(tree, false, (u64)step_number(step, 3), (u64)step_number(step, 4));
+	if (r >= 0)
+		return attach_to(tree, step_text(step, 1), step_number(step, 5));
+	sys_close(tree);
 	return r;
+}
+
+long map_tree(long tree, bool recursive, i64 slot)
+{
+	long names = kept(slot);
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (u64)names};
+	self.detail = AT_MAPS;
+	return names < 0 ? names
+			 : sys(__NR_mount_setattr, tree, "", AT_EMPTY_PATH | (recursive ? RECURSIVE : 0), &attr, sizeof attr);
+}
+
+/* What statfs(2) tells of a mount, as MOUNT_ATTR_*; the four lowest bits are the same in both. */
+static u64 attributes_found(u64 flags)
+{
+	enum { NOATIME = 0x400, NODIRATIME = 0x800, RELATIME = 0x1000, NOSYMFOLLOW = 0x2000 };
+	u64 attributes = flags & LOCKED;
+	if (flags & NODIRATIME)
+		attributes |= MOUNT_ATTR_NODIRATIME;
+	if (flags & NOSYMFOLLOW)
+		attributes |= MOUNT_ATTR_NOSYMFOLLOW;
+	if (flags & NOATIME)
+		return attributes | MOUNT_ATTR_NOATIME;
+	return flags & RELATIME ? attributes : attributes | MOUNT_ATTR_STRICTATIME;
+}
+
+/* Of a mount that the host made read-only and the like, root of a user namespace may take nothing away: what is only
+ * implied is left as it is, what was asked for in words is an error.  The kernel sees to that where the copy is made
+ * inside; for one that the supervisor made, it is done here. */
+static long set_within_locks(long tree, u64 set, u64 clear, u64 yielding)
+{
+	const u64 times = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME;
+	struct statfs found;
+	self.detail = AT_ATTRIBUTES;
+	long r = sys(__NR_fstatfs, tree, &found);
+	if (r < 0)
+		return r;
+	u64 there = attributes_found((u64)found.f_flags);
+	if (there & clear & LOCKED || (clear & MOUNT_ATTR__ATIME && (there & times) != (set & times)))
+		return -EPERM;
+	return set_attributes(tree, false, set & ~times, (clear | yielding) & MOUNT_ATTR_NOSYMFOLLOW);
+}
+
+static long set_of_volume(long tree, const struct step *step, bool locked)
+{
+	u64 set = (u64)step_number(step, 3), clear = (u64)step_number(step, 4), yielding = (u64)step_number(step, 5);
+	if (!set && !clear && !yielding)
+		return 0;
+	long r = locked ? -EPERM : set_attributes(tree, false, set, clear | yielding);
+	return r == -EPERM ? set_within_locks(tree, set, clear, yielding) : r;
+}
+
+long step_VOLUME(const struct step *step)
+{
+	enum { WHOLE = 1, MAP_WHOLE = 2, TREE_FIRST = 4, LOCKS = 8 };
+	i64 how = step_number(step, 2), maps = step_number(step, 7);
+	long spare = kept(step_number(step, 6));
+	bool lent = spare >= 0 && how & TREE_FIRST;
+	long tree = lent ? spare : open_tree(step_text(step, 0), (how & WHOLE) != 0);
+	if (tree < 0 && spare >= 0) {
+		lent = true;
+		tree = spare;
+	}
+	if (lent)
+		tree = sys(__NR_fcntl, spare, F_DUPFD_CLOEXEC, 3);
+	long r = tree;
+	if (r >= 0 && maps >= 0)
+		r = map_tree(tree, (how & MAP_WHOLE) != 0, maps);
+	if (r >= 0)
+		r = set_of_volume(tree, step, lent && how & LOCKS);
+	if (r >= 0)
+		return attach_to(tree, step_text(step, 1), 1);
+	sys_close(tree);
+	return r;
+}
+
+/* The mount that was made last is known; any other is looked for. */
+static long mounted_at(const char *path)
+{
+	if (newest.tree >= 0 && !strcmp(newest.target, path))
+		return sys(__NR_fcntl, newest.tree, F_DUPFD_CLOEXEC, 3);
+	return target_in_root(path, MAKE_NOTHING, 0);
 }
 
 long step_SET_ATTR(const struct step *step)
 {
-	long target = target_in_root(step_text(step, 0), MAKE_NOTHING, 0);
+	long target = mounted_at(step_text(step, 0));
 	if (target < 0)
 		return target;
 	long r = set_attributes(target, step_number(step, 1) != 0, (u64)step_number(step, 2), (u64)step_number(step, 3));
@@ -241,7 +424,7 @@ long step_SET_ATTR(const struct step *step)
 
 long step_SET_PROPAGATION(const struct step *step)
 {
-	long target = target_in_root(step_text(step, 0), MAKE_NOTHING, 0);
+	long target = mounted_at(step_text(step, 0));
 	if (target < 0)
 		return target;
 	long r = propagate(target, (u64)step_number(step, 1));
@@ -294,9 +477,20 @@ static bool missing(long r)
 	return r == -ENOENT || r == -ENOTDIR;
 }
 
-long step_MASK(const struct step *step)
+/* One empty tmpfs serves all directories: the superblock is what costs. */
+static long empty_tree(void)
 {
 	static const char *const options[] = {"size", "4k", "nr_inodes", "1", "ro", NULL, NULL, NULL};
+	if (empty >= 0)
+		return clone_tree(empty, false);
+	long tree = new_mount("tmpfs", options,
+			      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	empty = tree < 0 ? tree : sys(__NR_fcntl, tree, F_DUPFD_CLOEXEC, 3);
+	return tree;
+}
+
+long step_MASK(const struct step *step)
+{
 	struct stat found;
 	long target = target_in_root(step_text(step, 0), MAKE_NOTHING, 0);
 	if (target < 0)
@@ -305,8 +499,7 @@ long step_MASK(const struct step *step)
 	if (r >= 0 && !S_ISDIR(found.st_mode)) {
 		r = attach_null(target);
 	} else if (r >= 0) {
-		long tree = r = new_mount("tmpfs", options,
-					  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+		long tree = r = empty_tree();
 		if (tree >= 0)
 			r = attach(tree, target);
 		sys_close(tree);

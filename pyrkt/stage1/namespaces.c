@@ -95,26 +95,23 @@ static long map_namespace(struct bytes uids, struct bytes gids)
 	return r;
 }
 
+long step_ID_MAPS(const struct step *step)
+{
+	return keep(step_number(step, 0), map_namespace(step->arg[1], step->arg[2]));
+}
+
 long step_OPEN_TREE(const struct step *step)
 {
-	bool recursive = step_number(step, 2) != 0;
+	enum { WHOLE = 1, NO_PEER = 2 };
+	i64 copy = step_number(step, 2);
 	self.detail = AT_SOURCE;
 	long tree = sys(__NR_open_tree, AT_FDCWD, step_text(step, 1),
-			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
+			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (copy & WHOLE ? AT_RECURSIVE : 0));
 	if (tree < 0)
 		return tree;
-	long r = set_attributes(tree, false, (u64)step_number(step, 3), (u64)step_number(step, 4));
-	if (r >= 0 && step->arg[5].size) {
-		long names = map_namespace(step->arg[5], step->arg[6]);
-		struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (u64)names};
-		r = names;
-		if (names >= 0) {
-			self.detail = AT_ATTRIBUTES;
-			r = sys(__NR_mount_setattr, tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr,
-				sizeof attr);
-		}
-		sys_close(names);
-	}
+	long r = copy & NO_PEER ? propagate(tree, MS_PRIVATE | MS_REC) : 0;
+	if (r >= 0 && step_number(step, 3) >= 0)
+		r = map_tree(tree, step_number(step, 4) != 0, step_number(step, 3));
 	if (r >= 0)
 		return keep(step_number(step, 0), tree);
 	sys_close(tree);

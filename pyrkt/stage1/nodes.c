@@ -28,6 +28,18 @@ long step_MKNOD(const struct step *step)
 	return r;
 }
 
+long step_UNLINK_IN(const struct step *step)
+{
+	char last[NAME_MAX + 1];
+	self.detail = AT_TARGET;
+	long parent = parent_in_root(step_text(step, 0), false, last);
+	if (parent < 0)
+		return parent == -ENOENT ? 0 : parent;
+	long r = sys(__NR_unlinkat, parent, last, 0);
+	sys_close(parent);
+	return r == -ENOENT ? 0 : r;
+}
+
 long step_SYMLINK(const struct step *step)
 {
 	char last[NAME_MAX + 1];

@@ -42,6 +42,7 @@ long step_ROOT_BIND(const struct step *step)
 	return bind_root(step_text(step, 0), step_text(step, 0), step_number(step, 1) != 0, 0);
 }
 
+/* Root of a user namespace may not be let into the directories above; what is made on "/" comes to light by the pivot. */
 long step_ROOT_TREE(const struct step *step)
 {
 	long tree = kept(step_number(step, 0));
@@ -49,9 +50,23 @@ long step_ROOT_TREE(const struct step *step)
 		return tree;
 	tree = sys(__NR_fcntl, tree, F_DUPFD_CLOEXEC, 3);
 	long r = tree < 0 ? tree : use_root(tree, step_text(step, 1));
+	if (r == -EACCES)
+		r = use_root(tree, "/");
 	if (r < 0)
 		sys_close(tree);
 	return r;
+}
+
+long step_DETACH(const struct step *step)
+{
+	long tree = kept(step_number(step, 0));
+	if (tree < 0)
+		return 0;
+	long r = sys(__NR_fchdir, tree);
+	if (r >= 0)
+		r = sys(__NR_umount2, ".", 2 /* MNT_DETACH */);
+	sys(__NR_chdir, "/");
+	return r == -EINVAL ? 0 : r; /* it was never attached, or somebody else has taken it away */
 }
 
 /* overlayfs cuts and unescapes its paths in ways that differ from version to version; what could be cut goes by number. */
@@ -159,6 +174,7 @@ long step_ROOT_OVERLAY(const struct step *step)
 
 static long look_from_root(void)
 {
+	forget_mounts();
 	self.detail = AT_CHDIR;
 	long r = sys(__NR_chdir, "/");
 	if (r < 0)
@@ -204,11 +220,26 @@ long step_PIVOT(const struct step *step)
 long step_CHROOT(const struct step *step)
 {
 	(void)step;
+	long r = hide_views();
 	self.detail = AT_ATTACH;
-	long r = sys(__NR_move_mount, self.root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+	if (r >= 0)
+		r = sys(__NR_move_mount, self.root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
 	self.detail = AT_CHDIR;
 	if (r >= 0)
 		r = sys(__NR_fchdir, self.root);
+	self.detail = NOWHERE;
+	if (r >= 0)
+		r = sys(__NR_chroot, ".");
+	return r < 0 ? r : look_from_root();
+}
+
+long step_CHROOT_INTO(const struct step *step)
+{
+	long root = step_number(step, 0) < 0 ? self.root : kept(step_number(step, 0));
+	if (root < 0)
+		return root;
+	self.detail = AT_CHDIR;
+	long r = sys(__NR_fchdir, root);
 	self.detail = NOWHERE;
 	if (r >= 0)
 		r = sys(__NR_chroot, ".");

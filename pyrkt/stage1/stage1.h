@@ -106,6 +106,15 @@ long attach(long tree, long target);
 long clone_tree(long fd, bool recursive);
 long set_attributes(long fd, bool recursive, u64 set, u64 clear);
 long attach_null(long target); /* bind a true /dev/null */
+void forget_mounts(void); /* by number, for their numbers may have been promised to the program */
+long propagate(long fd, u64 flags);
+long map_tree(long tree, bool recursive, i64 slot); /* slot of the user namespace with the maps */
+
+/* copy.c */
+long copy_up(long from, long to); /* everything in the directory from into the empty directory to */
+
+/* hide.c */
+long hide_views(void); /* the host's procfs and sysfs, where they stay below the root */
 
 /* root.c */
 long enter_root(long root); /* pivot into it, detach what was before */

@@ -10,7 +10,7 @@
  *         A in the process of one app of a pod, forked by the pod's PID 1
  *         E in the supervisor, when the container has ended; a failing E step does not stop the others
  *
- * Codes are never used twice.  A slot is the number, 0..31, of a descriptor that the plan keeps.  The steps of a phase
+ * Codes are never used twice.  A slot is the number, 0..127, of a descriptor that the plan keeps.  The steps of a phase
  * are done in the order of the plan, whatever stands between them; the clone happens after the last B step.
  * Host paths in C and A steps are looked up before the PIVOT; a container that has none is left where it is.
  */
@@ -33,9 +33,10 @@ STEP(7, UNLINK, "s", B | E, "path: missing is fine")
 STEP(8, RENAME, "ss", B | P | E, "from, to")
 STEP(9, CREATE, "sbi", B | P | E, "path, data, mode: a whole file, by temporary file and rename")
 
-STEP(10, OPEN_TREE, "isiiibb", B,
-     "slot, host path, recursive copy, MOUNT_ATTR_* to set, to clear, uid_map text, gid_map text (both empty: ids as they "
-     "are): a detached copy, made with the supervisor's rights, for ATTACH or ROOT_TREE")
+
+STEP(10, OPEN_TREE, "isiii", B,
+     "slot, host path, copy (bit 0: the whole tree, bit 1: no peer of the host's mounts), slot of a user namespace whose "
+     "maps it gets or -1, map (1: the whole tree): a detached copy, made with the supervisor's rights")
 STEP(11, CGROUP_DEVICES, "sb", B | P, "v2 cgroup directory, eBPF instructions: load as BPF_PROG_TYPE_CGROUP_DEVICE, attach")
 STEP(12, CONNECT, "is", B, "slot, path of a listening unix stream socket")
 
@@ -77,7 +78,8 @@ STEP(62, ROOT_OVERLAY, "slssi", C | A,
      "directory to mount on, lower directories top first, upper, work (both empty: read-only), bit 0 volatile bit 1 "
      "userxattr")
 STEP(63, MOUNT, "sssisi", C | A,
-     "fstype, source, target, MS_* flags, data, make (0 no, 1 directory, 2 file): fsopen, fsmount, move_mount")
+     "fstype, source, target, MS_* flags, data, make (0 no, 1 directory, 2 file, 3 directory whose mode, if it is there, "
+     "a tmpfs takes, 4 as 3, and its content too): fsopen, fsmount, move_mount")
 STEP(64, BIND, "ssiiii", C | A,
      "host source, target, recursive copy, MOUNT_ATTR_* to set, to clear (top mount only), make (0 no, else what "
      "the source is)")
@@ -90,13 +92,14 @@ STEP(69, MASK, "s", C | A,
      "pivot, under host's /dev/null")
 STEP(70, READ_ONLY, "s", C | A, "target: bind on itself read-only, missing is fine")
 STEP(71, PIVOT, "", C | A, "pivot_root into the root, detach the old one, chdir /")
-STEP(72, CHROOT, "", C | A, "move the root's mount to / and chroot into it (no pivot_root: ramfs)")
+STEP(72, CHROOT, "", C | A,
+     "hide the host's procfs and sysfs, move the root's mount to / and chroot into it (no pivot_root: ramfs)")
 STEP(73, ROOT_READ_ONLY, "", C | A, "remount / read-only (after the pivot)")
 STEP(74, MKDIR_IN, "siii", C | A, "target, mode, uid, gid; existing stays as it is")
 STEP(75, ROOT_EMPTY, "", C,
      "before INIT: a pod's PID 1: pivot into an empty read-only tmpfs once all apps are set up")
-STEP(76, ROOT_TREE, "is", C | A, "slot of an OPEN_TREE, directory: attach the tree there and use it as the root")
-STEP(77, ATTACH, "isi", C | A, "slot of an OPEN_TREE, target, make (0 no, else what the tree's root is): move_mount")
+STEP(76, ROOT_TREE, "is", C | A,
+     "slot of an OPEN_TREE, directory: attach the tree there, or on / where that is out of reach, and use it as the root")
 
 /* the process */
 STEP(90, TERMINAL, "iisi", C | A,
@@ -147,6 +150,19 @@ STEP(160, OWN_NULL, "", C | A, "descriptors 0..2 that are /dev/null become the r
 /* later additions; the last one has the highest code */
 STEP(170, AFFINITY, "b", B | C,
      "mask for sched_setaffinity(2) of who does the step; empty is all processors, as far as it may")
+
+/* mounts, continued */
+STEP(180, VOLUME, "ssiiiiii", C | A,
+     "host source, target, how (bit 0: the whole tree, bit 1: map the ids of the whole tree, bit 2: the OPEN_TREE comes "
+     "first, bit 3: what the host has set on it is locked), MOUNT_ATTR_* to set, to clear, to clear unless a user "
+     "namespace may not, slot of an OPEN_TREE for a source that is out of reach or -1, slot of a user namespace whose "
+     "maps it gets or -1: bind a directory or file")
+STEP(181, ID_MAPS, "ibb", B, "slot, uid_map text, gid_map text: a user namespace with these maps and nobody in it")
+STEP(182, REMOUNT, "sis", C | A, "target, MS_* flags of the file system, data: fspick, fsconfig")
+STEP(183, CHROOT_INTO, "i", C | A,
+     "slot of a directory, or -1 for the root: chroot there; the mounts stay where they are (no mount namespace)")
+STEP(184, DETACH, "i", E, "slot of an OPEN_TREE that ROOT_TREE has attached: umount it with all that is on it")
+STEP(185, UNLINK_IN, "s", C | A, "target: remove the file or link; missing is fine")
 
 #undef B
 #undef P

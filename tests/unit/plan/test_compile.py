@@ -79,18 +79,18 @@ MEMBERS = [
     pytest.param(changed(), "ROOT_BIND", ("/bundle/rootfs", 1), "/root/path", id="root"),
     pytest.param(changed(root=Root(path="/srv/r/")), "ROOT_BIND", ("/srv/r", 1), "/root/path", id="root-absolute"),
     pytest.param(changed(), "ROOT_READ_ONLY", (), "/root/readonly", id="root-read-only"),
-    pytest.param(mounted(bind()), "BIND", ("/srv", "/data", 1, 0, 0, 1), "/mounts/7", id="bind"),
+    pytest.param(mounted(bind()), "VOLUME", ("/srv", "/data", 1, 0, 0, 0, -1, -1), "/mounts/7", id="bind"),
     pytest.param(
         mounted(bind("data", "vol", "ro", "noatime")),
-        "BIND",
-        ("/bundle/vol", "/data", 1, 0x11, 0x70, 1),
+        "VOLUME",
+        ("/bundle/vol", "/data", 1, 0x11, 0xF0, 0x20000E, -1, -1),
         "/mounts/7",
         id="bind-relative",
     ),
     pytest.param(
         mounted(Mount(destination="/b", type="none", source="/srv", options=("bind",))),
-        "BIND",
-        ("/srv", "/b", 0, 0, 0, 1),
+        "VOLUME",
+        ("/srv", "/b", 0, 0, 0, 0, -1, -1),
         "/mounts/7",
         id="bind-one",
     ),
@@ -98,9 +98,7 @@ MEMBERS = [
     pytest.param(
         mounted(bind("/d", "/s", "rslave")), "SET_PROPAGATION", ("/d", 1 << 19 | 16384), "/mounts/7", id="rslave"
     ),
-    pytest.param(
-        mounted(bind("/d", "/s", "rshared")), "OPEN_TREE", (0, "/s", 1, 0, 0, b"", b""), "/mounts/7", id="rshared"
-    ),
+    pytest.param(mounted(bind("/d", "/s", "rshared")), "OPEN_TREE", (0, "/s", 1, -1, 0), "/mounts/7", id="rshared"),
     pytest.param(
         mounted(Mount(destination="/t", type="tmpfs", options=("ro", "size=1k"))),
         "SET_ATTR",
@@ -124,8 +122,8 @@ MEMBERS = [
     ),
     pytest.param(
         mounted(bind("/d", "/s", "idmap").replace(uid_mappings=WIDE, gid_mappings=WIDE)),
-        "OPEN_TREE",
-        (0, "/s", 0, 0, 0, b"0 100000 65536\n", b"0 100000 65536\n"),
+        "ID_MAPS",
+        (0, b"0 100000 65536\n", b"0 100000 65536\n"),
         "/mounts/7",
         id="idmap",
     ),
@@ -284,7 +282,7 @@ MEMBERS = [
         "/linux/uidMappings",
         id="userns-maps",
     ),
-    pytest.param(changed(linux=USERNS), "ROOT_TREE", (0, "/"), "/root/path", id="userns-root-tree"),
+    pytest.param(changed(linux=USERNS), "ROOT_TREE", (0, "/bundle/rootfs"), "/root/path", id="userns-root-tree"),
 ]
 
 
@@ -300,7 +298,8 @@ def test_labels_are_set_where_the_kernel_has_the_module() -> None:
     assert [step.args for step in named(plan, "APPARMOR", "SELINUX")] == [("p",), ("l",)]
     data = {step.args[0]: step.args[4] for step in named(plan, "MOUNT")}
     assert data["tmpfs"] == 'mode=1777,size=65536k,context="m"'
-    assert data["mqueue"] == 'context="m"'
+    assert str(data["devpts"]).endswith(',context="m"')
+    assert data["mqueue"] == data["sysfs"] == ""
     assert data["proc"] == ""
 
 
@@ -421,7 +420,7 @@ def test_a_user_namespace_gets_the_hosts_devices_and_views() -> None:
     plan = compiled(rootless(example_config(), 1000, 1000), USER)
     fuse = rootless(changed(linux={"devices": (Device(type="c", path="/dev/fuse", major=10, minor=229),)}), 1000, 1000)
     assert ("/dev/fuse", "/dev/fuse", 0, 0, 0, 1) in [step.args for step in named(compiled(fuse, USER), "BIND")]
-    binds = {step.args[1]: step.args[0] for step in named(plan, "BIND")}
+    binds = {step.args[1]: step.args[0] for step in named(plan, "BIND", "VOLUME")}
     assert binds["/dev/null"] == "/dev/null"
     assert binds["/sys"] == "/sys"
     assert not named(plan, "MKNOD", "MKDIR", "ENTER_CGROUP")
@@ -446,7 +445,7 @@ def test_what_only_the_hosts_root_may_do_is_done_from_outside() -> None:
 def test_trees_opened_by_the_supervisor_are_cut_off_from_the_host() -> None:
     plan = compiled(mounted(bind(), linux=USERNS))
     names = [(step.name, step.args[0]) for step in plan.steps if step.cause == "/mounts/7"]
-    assert names == [("OPEN_TREE", 1), ("ATTACH", 1), ("SET_PROPAGATION", "/data")]
+    assert names == [("OPEN_TREE", 1), ("VOLUME", "/srv"), ("SET_PROPAGATION", "/data")]
     shared = compiled(mounted(bind("/d", "/s", "rshared")))
     assert [s.args for s in named(shared, "SET_PROPAGATION")] == [("/d", 1 << 20 | 16384)]
 
@@ -463,11 +462,11 @@ def test_root_without_cap_sys_admin_works_from_inside(lost: int, deny: int) -> N
 
 
 def test_when_descriptors_run_out_binds_are_made_inside() -> None:
-    plan = compiled(mounted(*(bind(f"/d{n}") for n in range(40)), linux=USERNS))
-    assert len(named(plan, "OPEN_TREE")) == 28
-    assert len([s for s in named(plan, "BIND") if s.args[0] == "/srv"]) == 13
-    many = mounted(*(bind(f"/d{n}", "/s", "idmap").replace(uid_mappings=WIDE, gid_mappings=WIDE) for n in range(33)))
-    with pytest.raises(InvalidSpec, match="more than 32 descriptors"):
+    plan = compiled(mounted(*(bind(f"/d{n}") for n in range(140)), linux=USERNS))
+    assert len(named(plan, "OPEN_TREE")) == 124
+    assert len([s for s in named(plan, "VOLUME") if s.args[6] == -1]) == 140 - 123
+    many = mounted(*(bind(f"/d{n}", "/s", "rshared", "idmap") for n in range(130)), linux=USERNS)
+    with pytest.raises(InvalidSpec, match="more than 128 descriptors"):
         compiled(many)
 
 

@@ -58,7 +58,7 @@ RECURSIVE = {
     "rnosymfollow": (0x200000, 0),
     "rsymfollow": (0, 0x200000),
     "rrelatime": (0, 0x70),
-    "rnorelatime": (0x20, 0x70),
+    "rnorelatime": (0, 0x70),
     "rnoatime": (0x10, 0x70),
     "ratime": (0, 0x70),
     "rstrictatime": (0x20, 0x70),
@@ -74,7 +74,7 @@ def test_sets_a_flag(word: str, flag: int) -> None:
 
 @pytest.mark.parametrize(("word", "opposite"), OPPOSITES.items())
 def test_the_later_of_two_opposites_counts(word: str, opposite: str) -> None:
-    assert parse((word, opposite)) == Options()
+    assert parse((word, opposite)) == Options(cleared=SETS[word])
     assert parse((opposite, word)) == Options(flags=SETS[word])
 
 
@@ -118,7 +118,10 @@ def test_combinations(words: tuple[str, ...], expected: Options) -> None:
     ("words", "attributes"),
     [
         pytest.param(("ro",), (1, 0), id="ro"),
-        pytest.param(("rw",), (0, 0), id="rw-takes-nothing-away"),
+        pytest.param(("rw",), (0, 1), id="rw"),
+        pytest.param(("suid", "dev", "exec", "symfollow"), (0, 0x20000E), id="taken-away"),
+        pytest.param(("atime",), (0, 0x70), id="atime"),
+        pytest.param(("diratime",), (0, 0x80), id="diratime"),
         pytest.param(("nosuid", "nodev", "noexec"), (14, 0), id="the-three"),
         pytest.param(("noatime",), (0x10, 0x70), id="noatime"),
         pytest.param(("relatime",), (0, 0x70), id="relatime"),
@@ -128,8 +131,28 @@ def test_combinations(words: tuple[str, ...], expected: Options) -> None:
         pytest.param(("sync", "lazytime"), (0, 0), id="not-of-the-mount"),
     ],
 )
-def test_attributes_of_a_bind(words: tuple[str, ...], attributes: tuple[int, int]) -> None:
+def test_attributes_of_a_mount_that_stands(words: tuple[str, ...], attributes: tuple[int, int]) -> None:
     assert parse(words).attributes() == attributes
+
+
+# set, cleared, cleared unless a user namespace may not
+@pytest.mark.parametrize(
+    ("words", "attributes"),
+    [
+        pytest.param(("rbind", "rprivate"), (0, 0, 0), id="no-word-about-flags"),
+        pytest.param(("ro",), (1, 0, 0x20000E), id="ro"),
+        pytest.param(("rw",), (0, 1, 0x20000E), id="rw"),
+        pytest.param(("dev", "noexec"), (8, 4, 0x200003), id="dev-noexec"),
+        pytest.param(("noatime",), (0x10, 0xF0, 0x20000F), id="noatime"),
+        pytest.param(("nodiratime",), (0x80, 0x70, 0x20000F), id="nodiratime-is-relatime-too"),
+        pytest.param(("strictatime", "nodiratime"), (0xA0, 0x70, 0x20000F), id="both-fields"),
+        pytest.param(("atime",), (0, 0, 0x20000F), id="an-access-time-taken-away-says-nothing"),
+        pytest.param(("symfollow",), (0, 0x200000, 15), id="symfollow"),
+        pytest.param(("lazytime",), (0, 0, 0x20000F), id="a-flag-of-the-file-system"),
+    ],
+)
+def test_attributes_of_a_bind(words: tuple[str, ...], attributes: tuple[int, int, int]) -> None:
+    assert parse(words).of_bind() == attributes
 
 
 def test_every_option_of_the_specification_is_a_word_here() -> None:

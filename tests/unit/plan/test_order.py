@@ -70,11 +70,22 @@ def laws(plan: Plan, phase: int) -> None:
             last = len(names) - 1 - names[::-1].index(first)
             assert last < names.index(second), f"{first} after {second}"
 
-    root_steps = ("ROOT_BIND", "ROOT_OVERLAY", "ROOT_TREE", "MOUNT", "BIND", "MKNOD", "SYMLINK", "MKDIR_IN", "SYSCTL")
+    root_steps = (
+        "ROOT_BIND",
+        "ROOT_OVERLAY",
+        "ROOT_TREE",
+        "MOUNT",
+        "BIND",
+        "VOLUME",
+        "MKNOD",
+        "SYMLINK",
+        "MKDIR_IN",
+        "SYSCTL",
+    )
     turn = "PIVOT" if "PIVOT" in names else "CHROOT"
     for name in (*root_steps, "MASK", "READ_ONLY"):
         before(name, turn)
-    for name in ("MOUNT", "BIND", "MKNOD"):
+    for name in ("MOUNT", "BIND", "VOLUME", "MKNOD"):
         before(name, "MASK")
         before(name, "READ_ONLY")
     before("READ_ONLY", "MASK")
@@ -107,14 +118,18 @@ def check_table(plan: Plan) -> None:
         assert phases >> step.phase & 1, f"{name} in phase {step.phase}"
         assert len(step.args) == len(kinds)
         assert step.cause == "default" or step.cause.startswith("/")
-        if name in {"OPEN", "OPEN_TREE", "CONNECT"}:
+        if name in {"OPEN", "OPEN_TREE", "CONNECT", "ID_MAPS"}:
             assert step.args[0] not in opened
-            assert 0 <= int(str(step.args[0])) < 32
+            assert 0 <= int(str(step.args[0])) < 128
             opened.add(step.args[0])
         if name == "OPEN":
             assert int(str(step.args[2])) & 0o2000000, "not closed on exec"
-        if name in {"SETNS", "STDIO", "ATTACH", "ROOT_TREE", "ENTER_CGROUP_SLOT"}:
+        if name in {"SETNS", "STDIO", "ROOT_TREE", "DETACH", "ENTER_CGROUP_SLOT"}:
             assert step.args[0] in opened
+        if name == "VOLUME":
+            assert {step.args[6], step.args[7]} <= {-1} | opened
+        if name == "OPEN_TREE":
+            assert step.args[3] in {-1} | opened
     assert decode(encode(plan), plan.causes).steps == tuple(
         step.replace(args=tuple(-1 if arg == 2**64 - 1 else arg for arg in step.args)) for step in plan.steps
     )

@@ -86,7 +86,7 @@ def test_what_an_apps_root_could_not_reach_is_opened_by_the_supervisor() -> None
         "/pod/a/rootfs",
         "/srv",
     ]
-    assert [s.phase for s in named(plan, "ENTER_CGROUP_SLOT", "ROOT_TREE", "ATTACH")] == [APP] * 4
+    assert [s.phase for s in named(plan, "ENTER_CGROUP_SLOT", "ROOT_TREE", "VOLUME")] == [APP] * 4
 
 
 def test_the_hosts_views_are_bound_read_only_all_the_way_down() -> None:
