@@ -216,6 +216,9 @@ def privileges(draft: Draft, subject: Subject, process: Process, place: Place, s
     """
     caps, user, first_fd = Caps(draft, subject, process), process.user, 3 + place.preserve_fds
     home(draft, process)  # before the filter, which may forbid to open the file
+    # As root first: images name directories that their user may not enter, and runc and crun let them. Before the
+    # filter too, which may forbid to ask where one is.
+    draft.add(steps.CHDIR, process.cwd, cause="/process/cwd")
     if not process.no_new_privileges:
         draft.add(steps.CLOSE_FDS, first_fd)  # under it there may be no way to, and an image may have chosen it
         filter_calls(draft, subject, place, seccomp)
@@ -226,8 +229,6 @@ def privileges(draft: Draft, subject: Subject, process: Process, place: Place, s
             "an ordinary user's namespace of one id has no further groups",
             hint="map more ids, with newuidmap and newgidmap installed",
         )
-    # As root first: images name directories that their user may not enter, and runc and crun let them.
-    draft.add(steps.CHDIR, process.cwd, cause="/process/cwd")
     groups = b"".join([gid.to_bytes(4, "little") for gid in user.additional_gids])
     draft.add(steps.USER, user.uid, user.gid, groups, cause="/process/user")
     args = (caps.effective, caps.permitted, caps.inheritable, caps.ambient)

@@ -470,6 +470,15 @@ def test_when_descriptors_run_out_binds_are_made_inside() -> None:
         compiled(many)
 
 
+def test_options_that_a_bind_mount_cannot_have_are_a_warning() -> None:
+    plan = compiled(mounted(bind("/a", "/b", "size=1")))
+    (warning,) = plan.warnings
+    assert warning.startswith(
+        "mounts[7].options: bind mounts cannot have any filesystem-specific options applied: 'size=1'"
+    )
+    assert named(plan, "VOLUME")[-1].args[:2] == ("/b", "/a")
+
+
 def test_old_kernels_are_told_apart() -> None:
     old = V2.replace(kernel=(4, 19))
     mapped = mounted(bind("/d", "/s", "idmap").replace(uid_mappings=WIDE, gid_mappings=WIDE))
@@ -493,6 +502,13 @@ def test_capabilities_that_nobody_knows_are_a_warning() -> None:
     sets = Capabilities(bounding=("CAP_KILL", "CAP_FLY"))
     plan = compiled(changed(process={"capabilities": sets}))
     assert plan.warnings == ("process.capabilities: ignoring unknown or unavailable capabilities: [CAP_FLY]",)
+
+
+def test_a_filter_that_forbids_getcwd_does_not_hold_up_the_runtime() -> None:
+    for privileged in (True, False):
+        config = changed(linux={"seccomp": FILTER}, process={"no_new_privileges": not privileged})
+        names = [step.name for step in compiled(config, seccomp=PROGRAM).steps]
+        assert names.index("CHDIR") < names.index("SECCOMP")
 
 
 def test_the_filter_is_loaded_while_it_may_be() -> None:

@@ -67,12 +67,6 @@ from tests.unit.plan.hosts import (
         pytest.param(mounted(bind("/proc/self/attr")), "mounts[7].destination", "is inside /proc", id="in-proc"),
         pytest.param(mounted(bind("/x/../proc/sys")), "mounts[7].destination", "is inside /proc", id="in-proc-by-dots"),
         pytest.param(mounted(bind("/a", "")), "mounts[7].source", "needs a source", id="bind-of-nothing"),
-        pytest.param(
-            mounted(bind("/a", "/b", "size=1")),
-            "mounts[7].options",
-            "cannot have any filesystem-specific options applied: 'size=1'",
-            id="bind-data",
-        ),
         pytest.param(mounted(Mount(destination="/a")), "mounts[7].type", "is required", id="no-type"),
         pytest.param(
             mounted(Mount(destination="/dev/shm", options=("bind", "remount", "size=1"))),
