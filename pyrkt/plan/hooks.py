@@ -47,7 +47,10 @@ def add_hooks(draft: Draft, subject: Subject, container: str, kind: str, phase: 
     hooks = subject.config.hooks
     if hooks is None:
         return
-    status = {"start_container": "created", "poststart": "running", "poststop": "stopped"}.get(kind, "creating")
+    # The runtime environment stands when prestart hooks run, and of old they are told so (crun and the validation
+    # programs agree); the others of create are told what runc tells them.
+    told = {"prestart": "created", "start_container": "created", "poststart": "running", "poststop": "stopped"}
+    status = told.get(kind, "creating")
     member = {
         "create_runtime": "createRuntime",
         "create_container": "createContainer",

@@ -11,21 +11,24 @@ from pyrkt.kernel import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pyrkt.spec.runtime import Hook
 
 
-def run_all(hooks: Sequence[Hook], state: dict[str, Any], kind: str) -> None:
+def run_all(hooks: Sequence[Hook], state: dict[str, Any], kind: str, failed: Callable[[PyrktError], None]) -> None:
     """Run ``hooks`` in order, each with the container's ``state`` as JSON on its standard input.
 
-    Raises: PyrktError of the first that cannot run, fails or takes longer than its timeout.
+    ``failed`` is told of each that cannot run, fails or takes longer than its timeout; the next one runs if it returns.
     Source: runtime-spec 1.3, config, "POSIX-platform Hooks".
     """
     data = fastjson.dumps(state).encode()
     for index, hook in enumerate(hooks):
-        _run(hook, data, f"hooks.{kind}[{index}]")
+        try:
+            _run(hook, data, f"error running {kind} hook #{index}")
+        except PyrktError as error:
+            failed(error)
 
 
 def _run(hook: Hook, data: bytes, where: str) -> None:

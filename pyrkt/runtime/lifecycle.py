@@ -7,13 +7,16 @@ import os
 import time
 
 from pyrkt.base import fastjson
-from pyrkt.base.errors import Busy, PyrktError
+from pyrkt.base.errors import Busy
 from pyrkt.kernel import lock, pidfd
 from pyrkt.runtime import container as containers
 from pyrkt.runtime.container import STOPPED, Container, Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrkt.base.errors import PyrktError
     from pyrkt.runtime.report import Log
     from pyrkt.spec.runtime import Config
 
@@ -44,10 +47,10 @@ def config_of(container: Container) -> Config:
     return parse_config(containers.read_file(container.path("config.json"), fastjson.MAX_SIZE))
 
 
-def run_hooks(container: Container, kind: str, current: Status) -> None:
+def run_hooks(container: Container, kind: str, current: Status, failed: Callable[[PyrktError], None]) -> None:
     """Run the container's hooks of ``kind`` ("poststart", "poststop") in the runtime's namespaces, in order.
 
-    Raises: PyrktError of the first one that fails.
+    ``failed`` is told of each that fails; the next one runs if it returns.
     """
     if kind not in container.hooks:
         return
@@ -55,7 +58,7 @@ def run_hooks(container: Container, kind: str, current: Status) -> None:
 
     configured = config_of(container).hooks
     if configured is not None:
-        hooks.run_all(getattr(configured, kind), containers.state_document(container, current), kind)
+        hooks.run_all(getattr(configured, kind), containers.state_document(container, current), kind, failed)
 
 
 def end(container: Container) -> None:
@@ -83,14 +86,12 @@ def _await_end(container: Container, descriptor: int) -> None:
 def take_away(container: Container, log: Log) -> None:
     """Remove everything the container holds: processes, cgroups, its directory; run its poststop hooks.
 
-    Can be killed and run again at any moment. A hook that fails is warned of: the specification wants the rest done.
+    Can be killed and run again at any moment. A hook that fails is warned of: the specification wants the rest done,
+    the other hooks too.
     """
     from pyrkt.cgroup import remove  # noqa: PLC0415 - only who removes pays
 
     end(container)
     remove.remove(container.cgroups, container.cgroup.kill)
-    try:
-        run_hooks(container, "poststop", Status(name=STOPPED))
-    except PyrktError as error:
-        log.warning(error.message)
+    run_hooks(container, "poststop", Status(name=STOPPED), lambda error: log.warning(error.message))
     containers.forget(container.directory)

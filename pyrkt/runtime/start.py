@@ -31,8 +31,9 @@ def main(settings: Settings, _values: dict[str, Any], arguments: list[str]) -> i
             if current.name == STOPPED:
                 raise Busy("cannot start a container that has stopped", hint="delete it and create it again")
             raise Busy("cannot start an already running container")
-        _release(container)
-        if "poststart" in container.hooks:
+        hooks = "poststart" in container.hooks
+        _release(container, until_it_runs=hooks)
+        if hooks:
             _poststart(settings, container, current.pid)
     finally:
         os.close(descriptor)
@@ -45,10 +46,11 @@ def _locked(container: Container) -> int:
     return lock.acquire(container.directory, exclusive=True, directory=True)
 
 
-def _release(container: Container) -> None:
+def _release(container: Container, *, until_it_runs: bool) -> None:
     """Open the fifo, see the container pass it, and remove it: then nobody can start it again.
 
     Never blocks on the open (O_NONBLOCK), and watches the process meanwhile: it may have been killed.
+    ``until_it_runs`` waits for the program, or the container's end: startContainer hooks take as long as they take.
     """
     process = containers.open_process(container)
     fifo = -1
@@ -59,6 +61,8 @@ def _release(container: Container) -> None:
         poll.register(process, select.POLLIN)
         _await_passage(poll, fifo)
         os.unlink(container.path("exec.fifo"))
+        if until_it_runs:
+            _await_program(poll, fifo, process)
     finally:
         os.close(process)
         if fifo >= 0:
@@ -77,11 +81,29 @@ def _await_passage(poll: select.poll, fifo: int) -> None:
             raise Busy("cannot start a container that has stopped", hint="delete it and create it again")
 
 
+def _await_program(poll: select.poll, fifo: int, process: int) -> None:
+    """Wait until the container's end of the fifo is closed: executing the program does it."""
+    while process not in dict(poll.poll()) and os.read(fifo, 1):
+        pass
+
+
 def _poststart(settings: Settings, container: Container, pid: int) -> None:
+    """Run the poststart hooks; a failing one ends the container, or is warned of, as its ociVersion has it."""
     from pyrkt.runtime import lifecycle  # noqa: PLC0415 - containers with hooks are rare
 
-    try:
-        lifecycle.run_hooks(container, "poststart", Status(name=RUNNING, pid=pid))
-    except PyrktError as error:
-        # runtime-spec 1.3, "Lifecycle" 9: warn, and go on as if the hook had succeeded.
+    def failed(error: PyrktError) -> None:
+        if _fails(container.oci_version):
+            raise error
         settings.log.warning(error.message)
+
+    try:
+        lifecycle.run_hooks(container, "poststart", Status(name=RUNNING, pid=pid), failed)
+    except PyrktError:
+        lifecycle.take_away(container, settings.log)
+        raise
+
+
+def _fails(version: str) -> bool:
+    """Tell whether a failing poststart hook is an error: so says 1.3 ("Lifecycle" 9); before, it was a warning."""
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) >= (1, 3)

@@ -557,7 +557,7 @@ def test_each_kind_of_hook_runs_at_its_moment() -> None:
     assert hooks[1].cause == "/hooks/createRuntime/0"
     assert hooks[0].args[1:4] == (("/prestart",), (), 3)
     assert hooks[0].args[5] == (
-        b',"ociVersion":"1.3.0","id":"c","status":"creating","bundle":"/bundle","annotations":{"a":"b"}}'
+        b',"ociVersion":"1.3.0","id":"c","status":"created","bundle":"/bundle","annotations":{"a":"b"}}'
     )
     assert hooks[5].args[5] == b""
     met = [step.phase for step in named(plan, "MEET")]
