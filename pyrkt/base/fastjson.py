@@ -9,6 +9,8 @@ Source: RFC 8259; RFC 7493 (I-JSON) section 2.
 
 from __future__ import annotations
 
+from sys import builtin_module_names
+
 from pyrkt.base.errors import InvalidSpec
 
 TYPE_CHECKING = False
@@ -91,6 +93,18 @@ class _Functions:
 _c = _Functions()
 
 
+def _none(_value: object) -> None:
+    """Leave all to the C functions of the library."""
+
+
+_plain_scan: Callable[[bytes | str], tuple[Any] | None] = _none
+_plain_dump: Callable[[object], str | None] = _none
+if "_pyrkt_json" in builtin_module_names:
+    # pyrkt's own interpreter; of what it does not take, an error above all, the library's functions are the judge
+    _pyrkt_json: Any = __import__("_pyrkt_json")
+    _plain_scan, _plain_dump = _pyrkt_json.scan, _pyrkt_json.dump
+
+
 def loads(data: bytes | str, document: str = "JSON") -> Any:
     """Return the one JSON value in ``data``.
 
@@ -98,6 +112,11 @@ def loads(data: bytes | str, document: str = "JSON") -> Any:
     """
     if len(data) > MAX_SIZE:
         raise InvalidSpec(f"larger than {MAX_SIZE >> 20} MiB", document=document)
+    plain = _plain_scan(data)
+    return _judged(data, document) if plain is None else plain[0]
+
+
+def _judged(data: bytes | str, document: str) -> Any:
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -179,6 +198,8 @@ def dumps(value: Any, *, sort: bool = False) -> str:
         return int.__repr__(value)
     if isinstance(value, float):
         return float.__repr__(value)
+    if not sort and (plain := _plain_dump(value)) is not None:
+        return plain
     return "".join((_c.sorted if sort else _c.plain)(value, 0))
 
 
