@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.002
 
 
-def signal_all(directories: Sequence[str], number: int) -> int:
+def signal_all(directories: Sequence[str], number: int, kill_files: Sequence[str] = ()) -> int:
     """Send signal ``number`` once to every process in the cgroups ``directories``; return how many there were.
 
     They are frozen meanwhile where that is possible, so that none is missed by forking.
+    ``kill_files`` are the cgroup.kill files of version 2, which do it for SIGKILL.
     """
+    found = pids(directories) if kill_files and number == _signal.SIGKILL else []
+    if found and all(_kill_by_file(path) for path in kill_files):
+        freeze.thaw(directories)
+        return len(found)
     was_frozen = freeze.is_frozen(directories)
     held = not was_frozen and _held(directories)
     count = 0
@@ -58,15 +63,17 @@ def _held(directories: Sequence[str]) -> bool:
     return True
 
 
-def _kill_by_file(path: str) -> None:
+def _kill_by_file(path: str) -> bool:
+    """Kill all below the cgroup of ``path``; tell whether the kernel can."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # before Linux 5.14, or removed
-        return
+        return False
     try:
         os.write(descriptor, b"1")
     finally:
         os.close(descriptor)
+    return True
 
 
 def kill_all(directories: Sequence[str], kill_files: Sequence[str] = (), seconds: float = 10.0) -> None:

@@ -62,6 +62,12 @@ class Container(Record):
         """The container's cgroup directories, of every hierarchy."""
         return self.cgroup.remove
 
+    @property
+    def freezer(self) -> tuple[str, ...]:
+        """The directory of the cgroup that stops all of the container for a while, if there is one."""
+        directory = self.cgroup.path("freezer") or self.cgroup.path("")
+        return (directory,) if directory else ()
+
     def path(self, name: str) -> str:
         """Return the path of the file ``name`` in the container's directory."""
         return f"{self.directory}/{name}"
@@ -196,6 +202,10 @@ def _facts(container: Container) -> bytes:
         lines.append("start")
     if "poststop" not in container.hooks:
         lines.append("delete")
+    if container.own_pids:
+        lines.append("kill")
+    file = "freezer.state" if container.cgroup.path("freezer") else "cgroup.freeze"
+    lines += [f"freezer {directory}/{file}" for directory in container.freezer]
     lines += [f"cgroup {directory}" for directory in container.cgroups]
     if any("\n" in line for line in lines):
         return b""
@@ -332,11 +342,11 @@ def status(container: Container) -> Status:
     pid = living_pid(container.directory)
     if not pid:
         return Status(name=_without_process(container))
-    if os.path.lexists(container.path("exec.fifo")):
-        return Status(name=CREATED, pid=pid)
     from pyrkt.cgroup import freeze  # noqa: PLC0415 - only who asks pays
 
-    return Status(name=PAUSED if freeze.is_frozen(container.cgroups) else RUNNING, pid=pid)
+    if freeze.is_frozen(container.freezer):
+        return Status(name=PAUSED, pid=pid)
+    return Status(name=CREATED if os.path.lexists(container.path("exec.fifo")) else RUNNING, pid=pid)
 
 
 def _without_process(container: Container) -> str:

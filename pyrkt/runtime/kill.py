@@ -47,7 +47,16 @@ def _signal_all(container: Container, number: int) -> None:
 
     if not container.cgroups:
         raise NotFound("container has no cgroup", hint="without one only its first process is known; leave out --all")
-    kill.signal_all(container.cgroups, number)
+    kill.signal_all(container.cgroups, number, container.cgroup.kill)
+
+
+def _end_all(container: Container) -> None:
+    """Kill every process, whether the first one lives or not: it is no PID 1 whose end is the end of all."""
+    from pyrkt.cgroup import kill  # noqa: PLC0415 - as above
+
+    lives = containers.living_pid(container.directory)
+    if not kill.signal_all(container.cgroups, _signal.SIGKILL, container.cgroup.kill) and not lives:
+        raise NotFound("container not running")
 
 
 def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> int:
@@ -56,6 +65,9 @@ def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> in
     number = signal_number(arguments[1] if len(arguments) > 1 else "SIGTERM")
     if values["all"]:
         _signal_all(container, number)
+        return 0
+    if number == _signal.SIGKILL and not container.own_pids and container.cgroups:
+        _end_all(container)
         return 0
     descriptor = containers.open_process(container)
     try:
@@ -68,5 +80,5 @@ def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> in
     if number == _signal.SIGKILL:
         from pyrkt.cgroup import freeze  # noqa: PLC0415 - only who kills pays
 
-        freeze.thaw(container.cgroups)  # a v1 freezer keeps even SIGKILL waiting
+        freeze.thaw(container.freezer)  # a v1 freezer keeps even SIGKILL waiting
     return 0

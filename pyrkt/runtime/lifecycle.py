@@ -70,7 +70,7 @@ def end(container: Container) -> None:
         descriptor = containers.open_process(container)
         try:
             pidfd.send_signal(descriptor, _signal.SIGKILL)
-            freeze.thaw(container.cgroups)  # a v1 freezer keeps even SIGKILL waiting
+            freeze.thaw(container.freezer)  # a v1 freezer keeps even SIGKILL waiting
             _await_end(container, descriptor)
         finally:
             os.close(descriptor)

@@ -22,5 +22,5 @@ def main(settings: Settings, _values: dict[str, Any], arguments: list[str]) -> i
     container = containers.load(settings.root, arguments[0])
     if containers.status(container).name not in (RUNNING, CREATED):
         raise Busy("container not running")
-    freeze.freeze(container.cgroups)
+    freeze.freeze(container.freezer)
     return 0

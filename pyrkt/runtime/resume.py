@@ -19,7 +19,7 @@ VERB = Verb(name="resume", summary="let a paused container go on")
 def main(settings: Settings, _values: dict[str, Any], arguments: list[str]) -> int:
     """Thaw."""
     container = containers.load(settings.root, arguments[0])
-    if not freeze.is_frozen(container.cgroups):
+    if not freeze.is_frozen(container.freezer):
         raise Busy("container not paused")
-    freeze.thaw(container.cgroups)
+    freeze.thaw(container.freezer)
     return 0

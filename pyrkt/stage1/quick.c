@@ -9,6 +9,8 @@
  *   pyrkt 1        the format
  *   start          no hook is to run after start
  *   delete         no hook is to run after delete
+ *   kill           SIGKILL for the first process ends all of them: it is PID 1
+ *   freezer FILE   freezer.state (v1) or cgroup.freeze, where a pause is seen and ended
  *   cgroup DIR     to remove, in this order
  *   end            it is whole
  */
@@ -103,6 +105,23 @@ static bool has_line(const char *facts, const char *line)
 			at++;
 		if (!*at)
 			break;
+	}
+	return false;
+}
+
+/* The rest of the next line that begins with word, from *at on; false if there is none, or it is too long. */
+static bool next_fact(const char **at, const char *word, struct text *value)
+{
+	while (**at) {
+		const char *line = *at, *end = line;
+		while (*end && *end != '\n')
+			end++;
+		*at = *end ? end + 1 : end;
+		if (!text_starts(line, word))
+			continue;
+		line += strlen(word);
+		text_add_bytes(value, line, (size_t)(end - line));
+		return !value->cut;
 	}
 	return false;
 }
@@ -212,6 +231,33 @@ static int start(const struct container *container)
 	return sys(__NR_unlinkat, container->directory, "exec.fifo", 0) < 0 ? TO_PYTHON : DONE;
 }
 
+/* A v1 freezer keeps even SIGKILL waiting. */
+static void thaw(const struct container *container)
+{
+	static const char v1[] = "/freezer.state";
+	char path[PATH_MAX], state[16];
+	struct text text = TEXT(path);
+	const char *at = container->facts;
+	if (!next_fact(&at, "freezer ", &text))
+		return;
+	if (read_file(AT_FDCWD, path, state, sizeof state) <= 0 || text_starts(state, "THAWED") || state[0] == '0')
+		return;
+	long fd = sys_open(AT_FDCWD, path, O_WRONLY, 0);
+	if (fd < 0)
+		return;
+	const char *value = text.used > sizeof v1 && !strcmp(path + text.used - (sizeof v1 - 1), v1) ? "THAWED" : "0";
+	write_all(fd, value, strlen(value));
+	sys_close(fd);
+}
+
+static bool end_all(const struct container *container)
+{
+	if (sys(__NR_pidfd_send_signal, container->process, SIGKILL, NULL, 0) < 0)
+		return false;
+	thaw(container);
+	return true;
+}
+
 /* Numbers as engines give them, and the two names that people do. */
 static int kill_process(const struct container *container, const char *word)
 {
@@ -222,22 +268,22 @@ static int kill_process(const struct container *container, const char *word)
 		else if (strcmp(word, "TERM") && strcmp(word, "SIGTERM"))
 			return TO_PYTHON;
 	}
-	/* a container that is frozen would not hear of its death: that is Python's */
-	if (container->process < 0 || number < 1 || number > 64 || number == SIGKILL)
+	if (container->process < 0 || number < 1 || number > 64)
 		return TO_PYTHON;
+	if (number == SIGKILL)
+		return has_line(container->facts, "kill") && end_all(container) ? DONE : TO_PYTHON;
 	return sys(__NR_pidfd_send_signal, container->process, number, NULL, 0) < 0 ? TO_PYTHON : DONE;
 }
 
 static bool end_process(const struct container *container, bool force)
 {
 	struct pollfd end = {.fd = (int)container->process, .events = POLLIN};
-	struct timespec moment = {0, 300000000}; /* one that is frozen does not end before Python thaws it */
+	struct timespec moment = {0, 300000000};
 	if (container->process < 0)
 		return true;
 	if (!force && !is_there(container, "exec.fifo"))
 		return false; /* it runs */
-	return sys(__NR_pidfd_send_signal, container->process, SIGKILL, NULL, 0) >= 0 &&
-	       sys(__NR_ppoll, &end, 1, &moment, NULL, 8) > 0;
+	return end_all(container) && sys(__NR_ppoll, &end, 1, &moment, NULL, 8) > 0;
 }
 
 /* EBUSY: the dead leave a cgroup a moment after their end is known; or processes are left in it, which is Python's. */
@@ -255,22 +301,14 @@ static bool remove_cgroup(const char *path)
 
 static bool remove_cgroups(const struct container *container)
 {
-	static const char word[] = "cgroup ";
-	for (const char *at = container->facts; *at;) {
+	for (const char *at = container->facts;;) {
 		char path[PATH_MAX];
 		struct text text = TEXT(path);
-		const char *end = at;
-		while (*end && *end != '\n')
-			end++;
-		if (text_starts(at, word)) {
-			at += sizeof word - 1;
-			text_add_bytes(&text, at, (size_t)(end - at));
-			if (text.cut || path[0] != '/' || !remove_cgroup(path))
-				return false;
-		}
-		at = *end ? end + 1 : end;
+		if (!next_fact(&at, "cgroup ", &text))
+			return !text.cut;
+		if (path[0] != '/' || !remove_cgroup(path))
+			return false;
 	}
-	return true;
 }
 
 static int delete(const struct command *command, const struct container *container)
