@@ -184,6 +184,18 @@ def read_text(path: str) -> str:
     return b"".join(chunks).decode("utf-8", "surrogateescape").strip("\n")
 
 
+def hands_down(directory: str) -> bool:
+    """Tell whether a v2 cgroup hands controllers to those below it, or is gone: then it may take no process."""
+    try:
+        descriptor = os.open(f"{directory}/cgroup.subtree_control", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        return len(os.read(descriptor, 1024)) > 1
+    finally:
+        os.close(descriptor)
+
+
 def inherited_cpuset(hierarchy: Hierarchy, path: str) -> Cpuset | None:
     """Return whose processors and memory nodes a new cpuset at cgroupsPath ``path`` takes over; None if all is set."""
     base = base_of(hierarchy, path)

@@ -191,6 +191,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.CGROUP_DEVICES: lambda path, data: (
         f"bpftool cgroup attach {quote(path)} device # {len(data) // 8} instructions"
     ),
+    steps.CHOWN: lambda path, uid: f"chown -h {uid} {quote(path)}",
     steps.CONNECT: lambda slot, path: f"connect {quote(path)}    # slot {slot}",
     steps.CLONE: _clone,
     steps.MAP_IDS: _map_ids,

@@ -7,6 +7,7 @@ import os
 from pyrkt.base import fastjson
 from pyrkt.base.errors import Busy, NotFound, StartFailed, UsageError
 from pyrkt.base.reader import Reader
+from pyrkt.cgroup import host as cgroup_host
 from pyrkt.kernel import host
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import encode
@@ -22,8 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyrkt.kernel.host import Host
     from pyrkt.runtime.container import Container
     from pyrkt.runtime.main import Settings
+    from pyrkt.spec.layout import CgroupLayout
     from pyrkt.spec.runtime import Config, User
 
 VERB = Verb(
@@ -47,6 +50,7 @@ VERB = Verb(
         flag("no-new-privs", SWITCH, "set the no new privileges value for the process"),
         flag("cap c", TEXTS, "add a capability to the bounding set for the process"),
         flag("preserve-fds", NUMBER, "pass N additional file descriptors to the container"),
+        flag("cgroup", TEXTS, "run the process in an (existing) sub-cgroup(s). Format is [<controller>:]<cgroup>."),
         flag("ignore-paused", SWITCH, "allow exec in a paused container"),
     ),
     ordered=True,
@@ -84,11 +88,12 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, co
         on_failure=() if values["detach"] else launching.program_words(settings, "failed", "exec", container.id),
         keyring=f"_ses.{container.id}",
     )
+    facts = host.probe()
     plan = joining.plan_of(
         joining.joined(config, first[0]),
         container.bundle,
-        host.probe(),
-        container.cgroup,
+        facts,
+        _cgroups(container.cgroup, values["cgroup"], first[0], facts),
         place,
         launching.compiled_filter(config, settings),
         first,
@@ -102,6 +107,19 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, co
 
         raise failed.in_runcs_words(error, plan) from None
     return 0
+
+
+def _cgroups(layout: CgroupLayout, asked: list[str], pid: int, facts: Host) -> CgroupLayout:
+    """Return the cgroups that the process enters: the container's, unless --cgroup or the kernel wants others."""
+    if asked:
+        from pyrkt.runtime import subcgroups  # noqa: PLC0415 - people ask for it, engines do not
+
+        return subcgroups.asked_for(layout, asked)
+    if layout.clone_into and cgroup_host.hands_down(layout.clone_into):
+        from pyrkt.runtime import subcgroups  # noqa: PLC0415 - few containers manage cgroups of their own
+
+        return subcgroups.with_room(layout, pid, facts)
+    return layout
 
 
 def wanted_process(config: Config, values: dict[str, Any], command: list[str]) -> Process:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
-from pyrkt.base.errors import Busy, InvalidSpec, NotFound, PyrktError, UsageError
+from pyrkt.base.errors import InvalidSpec, NotFound, PyrktError, UsageError
 from pyrkt.base.record import Record
-from pyrkt.cgroup import host as cgroup_host
-from pyrkt.cgroup import plan as cgroup_plan
 from pyrkt.kernel import host as kernel_host
 from pyrkt.plan import compile as compiler
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import Plan, encode
 from pyrkt.runtime import container as containers
+from pyrkt.runtime import placing
 from pyrkt.runtime.container import Container
 from pyrkt.runtime.options import NUMBER, SWITCH, TEXT, flag
 from pyrkt.spec.runtime import Config, parse_config
@@ -120,15 +119,12 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
     sockets = _passed_sockets()
     preserve_fds = values["preserve-fds"] + sockets
     config = _with_sockets(config, sockets)
-    resources, cgroups_path = (config.linux.resources, config.linux.cgroups_path) if config.linux else (None, "")
-    cgroups_path = cgroups_path or f"pyrkt-{name}"
     host = kernel_host.probe()
     rootless = settings.rootless == "true" or (settings.rootless == "auto" and not host.privileged)
-    mounts = cgroup_host.probe(cgroups_path, host.cgroup_mounts, rootless=rootless)
-    layout = cgroup_plan.layout(resources, cgroups_path, mounts, rootless=rootless)
+    layout = placing.layout_of(config, name, host, rootless=rootless)
     directory = f"{settings.root}/{name}"
     if not os.path.lexists(f"{directory}/state.json"):  # else the id is taken, which is the error
-        _check_empty(layout.remove)
+        layout = placing.ready(layout)
     fifo = verb == "create"
     place = Place(
         id=name,
@@ -180,20 +176,6 @@ def _checked_network(config: Config) -> bool:
     assert config.linux is not None  # noqa: S101 - _joins() has looked
     joined.check_maps(config.linux)
     return joined.host_network(config.linux)
-
-
-def _check_empty(cgroups: tuple[str, ...]) -> None:
-    """Refuse cgroups with processes in them or below them: they would end with the container."""
-    there = [directory for directory in cgroups if os.path.exists(directory)]
-    if not there:
-        return
-    from pyrkt.cgroup.processes import pids  # noqa: PLC0415 - a new container's cgroups are mostly not there
-
-    if found := pids(there):
-        raise Busy(
-            f"container's cgroup is not empty: {len(found)} process(es) found",
-            hint=f"give it a linux.cgroupsPath of its own; process {found[0]} is below {there[0]} or its like",
-        )
 
 
 def compiled_filter(config: Config, settings: Settings) -> bytes:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 
 from pyrkt.base import fastjson
-from pyrkt.base.errors import NotFound, PyrktError, UsageError
+from pyrkt.base.errors import PyrktError, UsageError
 from pyrkt.cgroup import processes
 from pyrkt.runtime import container as containers
 from pyrkt.runtime import options
-from pyrkt.runtime.container import STOPPED
 from pyrkt.runtime.options import TEXT, Verb, flag
 
 TYPE_CHECKING = False
@@ -31,15 +30,15 @@ VERB = Verb(
 
 
 def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> int:
-    """Print the JSON array of process ids, or those lines of ps(1) that show one of them."""
+    """Print the JSON array of process ids, or those lines of ps(1) that show one of them; none of one that stopped."""
     container = containers.load(settings.root, arguments[0])
     if values["format"] not in {"table", "json"}:
         raise UsageError("invalid format option")
-    if containers.status(container).name == STOPPED:
-        raise NotFound("container not running")
-    found = processes.pids(container.cgroups) or [containers.living_pid(container.directory)]
+    found = processes.pids(container.cgroups)
+    if not found and (first := containers.living_pid(container.directory)):
+        found = [first]  # it has no cgroup of its own
     if values["format"] == "json":
-        options.say(fastjson.dumps(found) + "\n")
+        options.say(fastjson.dumps(found or None) + "\n")
         return 0
     options.say(lines_of(_output(["ps", *(arguments[1:] or ["-ef"])]), found))
     return 0
@@ -61,7 +60,8 @@ def _output(command: list[str]) -> str:
     """Return what ps(1) prints."""
     source, target = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = os.posix_spawnp(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, target, 1)])
+        both = [(os.POSIX_SPAWN_DUP2, target, 1), (os.POSIX_SPAWN_DUP2, target, 2)]
+        pid = os.posix_spawnp(command[0], command, os.environ, file_actions=both)
     except OSError as error:
         os.close(source)
         raise PyrktError(f"cannot run ps: {error.strerror}", hint="--format json needs none") from None
@@ -69,6 +69,7 @@ def _output(command: list[str]) -> str:
         os.close(target)
     with open(source, "rb") as pipe:
         text = pipe.read().decode("utf-8", "replace")
-    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) or not text:
-        raise PyrktError("ps failed", hint="check the ps options")
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code or not text:
+        raise PyrktError(f"exit status {code}: {text}", hint="check the ps options")
     return text

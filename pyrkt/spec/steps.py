@@ -92,6 +92,7 @@ REMOUNT = 182
 CHROOT_INTO = 183
 DETACH = 184
 UNLINK_IN = 185
+CHOWN = 186
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -180,4 +181,5 @@ TABLE = {
     CHROOT_INTO: ("CHROOT_INTO", "i", 12),
     DETACH: ("DETACH", "i", 16),
     UNLINK_IN: ("UNLINK_IN", "s", 12),
+    CHOWN: ("CHOWN", "si", 1),
 }

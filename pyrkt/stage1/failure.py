@@ -52,6 +52,7 @@ _WORDS = {
     steps.RENAME: "renaming {0} to {1}",
     steps.CREATE: "writing {0}",
     steps.OPEN_TREE: "taking {1} as a source of mounts",
+    steps.CHOWN: "giving {0} to user {1}",
     steps.CGROUP_DEVICES: "setting the device rules of {0}",
     steps.CONNECT: "failed to connect with seccomp agent {1}",
     steps.CLONE: "making the namespaces",
@@ -122,6 +123,9 @@ _WORDS = {
     steps.INIT: "starting the pod's apps",
     steps.EXIT_FILE: "writing the exit code to {0}",
 }
+
+_KILLED = "unable to start container process: container init was OOM-killed (memory limit too low?)"
+"""runc's words for a process that was killed before it became the program."""
 
 _EXEC_HINTS = {
     numbers.ENOENT: "it must exist in the image, with the interpreter it names; PATH of the container is searched",
@@ -228,6 +232,8 @@ def failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail
         code, values = _arguments(plan, index)
     except (IndexError, KeyError):
         return StartFailed(f"stage1 refused the plan ({strerror(errno)})", hint="this is a defect of pyrkt: report it")
+    if code == steps.EXEC and errno == numbers.ECHILD:
+        return StartFailed(_KILLED, hint="give it more memory; or somebody has killed it: see dmesg(1)")
     sentence = _WORDS.get(code, steps.TABLE[code][0]).format(*values)
     sentence += _because(causes[index]) if index < len(causes) else ""
     if code == steps.EXEC:

@@ -164,6 +164,9 @@ STEP(183, CHROOT_INTO, "i", C | A,
 STEP(184, DETACH, "i", E, "slot of an OPEN_TREE that ROOT_TREE has attached: umount it with all that is on it")
 STEP(185, UNLINK_IN, "s", C | A, "target: remove the file or link; missing is fine")
 
+/* cgroups, continued */
+STEP(186, CHOWN, "si", B, "path, uid: make a cgroup or a file of it another user's; missing is fine")
+
 #undef B
 #undef P
 #undef C

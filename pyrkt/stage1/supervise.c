@@ -215,6 +215,32 @@ static void take(const struct message *message, const i32 *fds)
 	}
 }
 
+/* proc(5), stat: bit 0x40 of the flags (9), PF_FORKNOEXEC, stays from the clone until exec(2), and in the dead. */
+static bool never_ran(void)
+{
+	enum { FLAGS = 9, FORKED = 0x40 };
+	char path[32], line[1024];
+	struct text text = TEXT(path);
+	text_add_number(&text, self.child);
+	text_add(&text, "/stat");
+	long fd = sys_open(self.proc, path, O_RDONLY, 0);
+	if (fd < 0)
+		return false;
+	long size = read_all(fd, line, sizeof line - 1);
+	sys_close(fd);
+	line[size < 0 ? 0 : size] = 0;
+	const char *at = line + (size < 0 ? 0 : size);
+	while (at > line && *at != ')')
+		at--;
+	int field = 2;
+	for (; *at && field < FLAGS; at++)
+		field += *at == ' ';
+	u64 flags = 0;
+	for (; *at >= '0' && *at <= '9'; at++)
+		flags = flags * 10 + (u64)(*at - '0');
+	return flags & FORKED;
+}
+
 static void read_messages(void)
 {
 	struct message message;
@@ -227,6 +253,9 @@ static void read_messages(void)
 	/* the end: exec(2) has closed the other side, or death */
 	sys_close(self.channel);
 	self.channel = -1;
+	u32 program = next_step(0, CHILD, STEP_EXEC);
+	if (!super.started && program < self.plan.count && never_ran())
+		fail(program, ECHILD, NOWHERE);
 	started();
 }
 

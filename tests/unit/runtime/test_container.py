@@ -195,12 +195,21 @@ def test_times_are_rfc3339() -> None:
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
-        ({}, ["pyrkt 1", "start", "cgroup /cg/x", "end"]),
-        ({"hooks": ()}, ["pyrkt 1", "start", "delete", "cgroup /cg/x", "end"]),
-        ({"hooks": ("poststart",)}, ["pyrkt 1", "delete", "cgroup /cg/x", "end"]),
-        ({"hooks": (), "cgroup": CgroupLayout()}, ["pyrkt 1", "start", "delete", "end"]),
+        ({}, ["pyrkt 1", "start", "kill", "cgroup /cg/x", "end"]),
+        ({"hooks": ()}, ["pyrkt 1", "start", "delete", "kill", "cgroup /cg/x", "end"]),
+        ({"hooks": ("poststart",)}, ["pyrkt 1", "delete", "kill", "cgroup /cg/x", "end"]),
+        ({"hooks": (), "cgroup": CgroupLayout()}, ["pyrkt 1", "start", "delete", "kill", "end"]),
+        ({"own_pids": False}, ["pyrkt 1", "start", "cgroup /cg/x", "end"]),
+        (
+            {"cgroup": CgroupLayout(paths=(("freezer", "/f"), ("", "/u")))},
+            ["pyrkt 1", "start", "kill", "freezer /f/freezer.state", "end"],
+        ),
+        (
+            {"cgroup": CgroupLayout(paths=(("", "/u"),))},
+            ["pyrkt 1", "start", "kill", "freezer /u/cgroup.freeze", "end"],
+        ),
     ],
-    ids=["poststop", "no-hooks", "poststart", "no-cgroup"],
+    ids=["poststop", "no-hooks", "poststart", "no-cgroup", "shared-pids", "v1-freezer", "v2-freezer"],
 )
 def test_facts_for_the_launcher(root: Path, changes: dict[str, Any], lines: list[str]) -> None:
     container = sample(root).replace(**changes)
