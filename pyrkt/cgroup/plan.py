@@ -71,7 +71,7 @@ def _memory_and_swap(memory: Memory) -> tuple[int, int]:
 
 
 def memory_v1(resources: Resources, *, swap_counts: bool = True) -> list[Setting]:
-    """Return the settings of the v1 memory controller; ``kernel`` and ``kernelTCP`` have had no effect for years.
+    """Return the settings of the v1 memory controller; no kernel since 5.16 takes ``kernel``.
 
     ``swap_counts`` tells whether the kernel counts swap: without, there is none to take a limit from.
     """
@@ -85,6 +85,7 @@ def memory_v1(resources: Resources, *, swap_counts: bool = True) -> list[Setting
         ("memory.limit_in_bytes", limit, "limit"),
         ("memory.memsw.limit_in_bytes", swap, "swap"),  # after the limit: the kernel wants it at least as large
         ("memory.soft_limit_in_bytes", memory.reservation, "reservation"),
+        ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp, "kernelTCP"),
     )
     found = [Setting(file=file, value=str(n), member=f"memory.{member}") for file, n, member in numbers if n]
     if memory.swappiness is not None:

@@ -155,7 +155,7 @@ class Mounts:
         how, spare, maps = int(chosen.bind != 1), -1, -1
         if chosen.idmap or mount.uid_mappings:
             maps = self._maps(place, mount, cause)
-        shared = _stays_shared(chosen)
+        shared = self._stays_shared(chosen)
         mapped_outside = maps >= 0 and (shared or self.subject.from_outside)
         if mapped_outside or self._opened_outside(source, shared=shared):
             spare = self.draft.slot(cause)
@@ -179,6 +179,14 @@ class Mounts:
         own = (normal(source) + "/").startswith(self.root + "/")
         wanted = shared or (self.subject.from_outside and not own)
         return wanted and self.draft.free_slots() > _SPARE_SLOTS
+
+    def _stays_shared(self, chosen: Options) -> bool:
+        """Tell whether a bind stays the host's peer: engines that want it say so of the root too, as runc needs it.
+
+        Else it is the first of a new group, and stands where it is listed, not where the supervisor opened it.
+        """
+        root = options.PROPAGATION.get(self.subject.linux.rootfs_propagation, 0)
+        return bool(root & options.MS_SHARED) and any(flags & options.MS_SHARED for flags in chosen.propagation)
 
     def _maps(self, place: int, mount: Mount, cause: str) -> int:
         """Return the slot of a user namespace with the maps of this mount: its own, or else the container's."""
@@ -260,10 +268,6 @@ class Mounts:
         recursive = int(self.subject.confined)  # a user namespace may not bind a mount without those on top of it
         make = MAKE_DIRECTORY
         self.draft.add(steps.BIND, directory, target, recursive, attributes, clear, make, cause=cause)
-
-
-def _stays_shared(chosen: Options) -> bool:
-    return any(flags & options.MS_SHARED for flags in chosen.propagation)
 
 
 def normal(path: str) -> str:

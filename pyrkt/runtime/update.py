@@ -97,7 +97,9 @@ def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> in
     try:
         if containers.status(container).name == STOPPED:
             raise NotFound("container not running")
-        if any(wanted.get("memory", {}).get(name) for name in ("kernel", "kernelTCP")):
+        memory = wanted.get("memory", {})
+        if memory.pop("kernel", None) or memory.pop("kernelTCP", None):
+            memory.pop("kernelTCP", None)
             settings.log.warning("Kernel memory settings are ignored and will be removed")
         _update(container, wanted, values)
     finally:

@@ -56,7 +56,7 @@ def written(value: dict[str, Any], mounts: Mounts, path: str = "/p") -> list[tup
         ),
         pytest.param({"memory": {"reservation": 7}}, [("memory/p/memory.soft_limit_in_bytes", "7")], id="reservation"),
         pytest.param({"memory": {"kernel": 7}}, [], id="kernel-has-no-effect"),
-        pytest.param({"memory": {"kernelTCP": 7}}, [], id="kernel-tcp-neither"),
+        pytest.param({"memory": {"kernelTCP": 7}}, [("memory/p/memory.kmem.tcp.limit_in_bytes", "7")], id="kernel-tcp"),
         pytest.param({"memory": {"swappiness": 0}}, [("memory/p/memory.swappiness", "0")], id="swappiness-zero"),
         pytest.param({"memory": {"swappiness": 100}}, [("memory/p/memory.swappiness", "100")], id="swappiness"),
         pytest.param({"memory": {"disableOOMKiller": True}}, [("memory/p/memory.oom_control", "1")], id="oom"),

@@ -70,6 +70,7 @@ USERNS: dict[str, Any] = {
     "uid_mappings": WIDE,
     "gid_mappings": WIDE,
 }
+SHARED = {"rootfs_propagation": "rshared"}
 CGROUP = CgroupLayout(
     make=("/cg/a", "/cg/a/b"),
     write=(("/cg/a/b/memory.max", "1000", "linux.resources.memory.limit"),),

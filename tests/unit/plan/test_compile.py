@@ -41,6 +41,7 @@ from tests.unit.plan.hosts import (
     FILTER,
     HYBRID,
     PROGRAM,
+    SHARED,
     USER,
     USERNS,
     V2,
@@ -98,7 +99,9 @@ MEMBERS = [
     pytest.param(
         mounted(bind("/d", "/s", "rslave")), "SET_PROPAGATION", ("/d", 1 << 19 | 16384), "/mounts/7", id="rslave"
     ),
-    pytest.param(mounted(bind("/d", "/s", "rshared")), "OPEN_TREE", (0, "/s", 1, -1, 0), "/mounts/7", id="rshared"),
+    pytest.param(
+        mounted(bind("/d", "/s", "rshared"), linux=SHARED), "OPEN_TREE", (0, "/s", 1, -1, 0), "/mounts/7", id="rshared"
+    ),
     pytest.param(
         mounted(Mount(destination="/t", type="tmpfs", options=("ro", "size=1k"))),
         "SET_ATTR",
@@ -446,8 +449,14 @@ def test_trees_opened_by_the_supervisor_are_cut_off_from_the_host() -> None:
     plan = compiled(mounted(bind(), linux=USERNS))
     names = [(step.name, step.args[0]) for step in plan.steps if step.cause == "/mounts/7"]
     assert names == [("OPEN_TREE", 1), ("VOLUME", "/srv"), ("SET_PROPAGATION", "/data")]
-    shared = compiled(mounted(bind("/d", "/s", "rshared")))
-    assert [s.args for s in named(shared, "SET_PROPAGATION")] == [("/d", 1 << 20 | 16384)]
+    shared = compiled(mounted(bind("/d", "/s", "rshared"), linux=SHARED))
+    assert [s.args for s in named(shared, "SET_PROPAGATION")] == [("/d", 1 << 20 | 16384), ("/", 1 << 20 | 16384)]
+
+
+def test_a_shared_bind_is_the_hosts_peer_only_if_the_root_may_be() -> None:
+    plan = compiled(mounted(bind("/d", "/s", "rshared")))
+    names = [(step.name, step.args[0]) for step in plan.steps if step.cause == "/mounts/7"]
+    assert names == [("VOLUME", "/s"), ("SET_PROPAGATION", "/d")]
 
 
 @pytest.mark.parametrize(
@@ -465,7 +474,7 @@ def test_when_descriptors_run_out_binds_are_made_inside() -> None:
     plan = compiled(mounted(*(bind(f"/d{n}") for n in range(140)), linux=USERNS))
     assert len(named(plan, "OPEN_TREE")) == 124
     assert len([s for s in named(plan, "VOLUME") if s.args[6] == -1]) == 140 - 123
-    many = mounted(*(bind(f"/d{n}", "/s", "rshared", "idmap") for n in range(130)), linux=USERNS)
+    many = mounted(*(bind(f"/d{n}", "/s", "rshared", "idmap") for n in range(130)), linux=USERNS | SHARED)
     with pytest.raises(InvalidSpec, match="more than 128 descriptors"):
         compiled(many)
 
