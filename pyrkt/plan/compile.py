@@ -87,7 +87,7 @@ def container(
         draft.add(steps.WAIT_START, place.exec_fifo)
     hooks.add_hooks(draft, subject, place.id, "start_container", CHILD)
     process.execute(draft, program)
-    if place.foreground:
+    if place.foreground and not place.keep:
         _after(draft, place, (cgroup,), place.exit_file)
         hooks.add_hooks(draft, subject, place.id, "poststop", AFTER)
         _remove(draft, place)
@@ -117,7 +117,7 @@ def pod(apps: tuple[PodApp, ...], host: Host, place: Place, cgroup: CgroupLayout
     namespaces.enter_cgroup(draft, first, layout)
     process.all_processors(draft)
     _record(draft, place)
-    _pid_file(draft, place)
+    process.announce(draft, place)
     namespaces.own(draft, first, place.keyring)
     _sysctls(draft, first, place)
     for app in apps:
@@ -199,11 +199,6 @@ def _record(draft: Draft, place: Place) -> None:
         draft.add(steps.RECORD, place.record_file, phase=PARENT)
 
 
-def _pid_file(draft: Draft, place: Place) -> None:
-    if place.pid_file:
-        draft.add(steps.PID_FILE, place.pid_file, phase=PARENT)
-
-
 def _meet(draft: Draft, subject: Subject, place: Place, late: CgroupLayout | None) -> None:
     """Where the mounts stand and the host is still in sight: prestart and createRuntime hooks, then the pid file.
 
@@ -220,7 +215,7 @@ def _meet(draft: Draft, subject: Subject, place: Place, late: CgroupLayout | Non
         hooks.add_hooks(draft, subject, place.id, "prestart", PARENT)
         hooks.add_hooks(draft, subject, place.id, "create_runtime", PARENT)
         draft.add(steps.MEET, cause="/hooks", phase=CHILD)
-    _pid_file(draft, place)
+    process.announce(draft, place)
     if wanted and wanted.poststart and not place.exec_fifo:
         draft.add(steps.STARTED, cause="/hooks/poststart", phase=PARENT)
         hooks.add_hooks(draft, subject, place.id, "poststart", PARENT)

@@ -22,6 +22,7 @@ _TITLES = {
     APP: "in app {}",
     AFTER: "on the host, when the container has ended",
 }
+IN_THE_CONTAINER = f"# {_TITLES[CHILD]}"
 _ACTORS = {BEFORE: "supervisor", PARENT: "supervisor", CHILD: "first process", APP: "app {}", AFTER: "supervisor"}
 _COLUMN = 72
 _NEW_LISTENER = 8  # include/uapi/linux/seccomp.h; stage1 adds it
@@ -192,6 +193,7 @@ _CALLS: dict[int, Callable[..., str]] = {
         f"bpftool cgroup attach {quote(path)} device # {len(data) // 8} instructions"
     ),
     steps.CHOWN: lambda path, uid: f"chown -h {uid} {quote(path)}",
+    steps.SEND_PIDFD: lambda path: f"sendmsg {quote(path)} SCM_RIGHTS {{pidfd}}",
     steps.CONNECT: lambda slot, path: f"connect {quote(path)}    # slot {slot}",
     steps.CLONE: _clone,
     steps.MAP_IDS: _map_ids,

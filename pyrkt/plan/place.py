@@ -15,10 +15,12 @@ class Place(Record):
 
     ``id``: the container's id, for hooks and the seccomp agent.
     ``pid_file``: gets the first process' pid, decimal, no newline.
+    ``pidfd_socket``: AF_UNIX socket that is sent a pidfd of the first process.
     ``record_file``: gets "pid start-time", which names a process for good.
     ``exec_fifo``: the container waits here until somebody opens it for reading; "" starts it at once.
     ``console_socket``: AF_UNIX socket that is sent the terminal; "" lets the supervisor relay it.
     ``foreground``: the supervisor stays: relays signals and terminal, does the steps after the end.
+    ``keep``: what is there at the end stays, for ``delete`` to remove.
     ``exit_file``: gets the exit code at the end (``exit_dir``/NAME, one an app, for a pod).
     ``after_unlink``, ``after_rmdir``, ``rename_after``: what to remove and to move at the end, in this order.
     ``preserve_fds``: how many descriptors from 3 on the program keeps.
@@ -31,10 +33,12 @@ class Place(Record):
 
     id: str = ""
     pid_file: str = ""
+    pidfd_socket: str = ""
     record_file: str = ""
     exec_fifo: str = ""
     console_socket: str = ""
     foreground: bool = True
+    keep: bool = False
     exit_file: str = ""
     exit_dir: str = ""
     after_unlink: tuple[str, ...] = ()

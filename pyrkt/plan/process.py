@@ -266,6 +266,14 @@ def _asks_agent(seccomp: Seccomp) -> bool:
     return any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls)
 
 
+def announce(draft: Draft, place: Place) -> None:
+    """Tell whoever asked which process it is, by a file and by a descriptor."""
+    if place.pidfd_socket:
+        draft.add(steps.SEND_PIDFD, place.pidfd_socket, phase=PARENT)
+    if place.pid_file:
+        draft.add(steps.PID_FILE, place.pid_file, phase=PARENT)
+
+
 def home(draft: Draft, process: Process) -> None:
     """Let a program that is given no HOME find its own: engines rely on the runtime for it."""
     if not any(variable.startswith("HOME=") for variable in environment(process)):

@@ -38,7 +38,9 @@ _MAX_STATE = 1 << 20
 
 def check_id(text: str) -> str:
     """Return ``text`` if it may name a container: ASCII letters, digits, ``_+-.``, as with runc."""
-    if not text or not _LETTERS.issuperset(text) or text in (".", "..") or len(text) > 255:
+    if not text:
+        raise UsageError("container id cannot be empty")
+    if not _LETTERS.issuperset(text) or text in (".", "..") or len(text) > 255:
         raise UsageError("invalid container ID format", hint="ASCII letters, digits, '_', '+', '-' and '.'")
     return text
 

@@ -23,13 +23,13 @@ VERB = Verb(
     about="A bundle is a directory with a config.json and a root file system. The container does nothing until\n"
     "it is started; its process is an orphan, for the caller (or its subreaper) to reap.",
 )
-FAILURE = ("pyrkt-oci create failed: ", 1)
+FAILURE = ("{} create failed: ", 1)
 
 
 def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> int:
     """Decide, remember, let stage1 act."""
     intent = launching.decide(settings, values, arguments[0], verb="create", detached=True)
-    launching.warn(settings, intent)
+    launching.warn(settings, intent.plan)
     descriptor = launching.remember(intent)
     act(settings, intent)
     os.close(descriptor)

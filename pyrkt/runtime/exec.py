@@ -37,6 +37,7 @@ VERB = Verb(
     most=-1,
     flags=(
         flag("console-socket", TEXT, "path to an AF_UNIX socket which will receive the terminal"),
+        flag("pidfd-socket", TEXT, "path to an AF_UNIX socket which will receive a pidfd of the process"),
         flag("cwd", TEXT, "current working directory in the container"),
         flag("env e", TEXTS, "set environment variables"),
         flag("tty t", SWITCH, "allocate a pseudo-TTY"),
@@ -65,6 +66,8 @@ _MAX_ID = (1 << 32) - 2
 
 def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> int:
     """Decide, and let stage1 act; in the foreground that never returns."""
+    if unknown := [name for name in values["cap"] if name not in NUMBERS]:
+        settings.log.warning(f"ignoring unknown or unavailable capabilities: [{' '.join(unknown)}]")
     container = containers.load(settings.root, arguments[0])
     current = containers.status(container)
     if current.name == PAUSED and not values["ignore-paused"]:
@@ -78,13 +81,15 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, co
     first = containers.recorded_pid(container.directory)
     config = lifecycle.config_of(container)
     config = config.replace(process=wanted_process(config, values, command))
-    launching.check_terminal(config, values["console-socket"], detached=values["detach"])
+    launching.check_terminal(settings, config, values["console-socket"], detached=values["detach"])
+    preserve_fds = launching.preserved(values["preserve-fds"])
     place = Place(
         id=container.id,
         pid_file=os.path.abspath(values["pid-file"]) if values["pid-file"] else "",
+        pidfd_socket=os.path.abspath(values["pidfd-socket"]) if values["pidfd-socket"] else "",
         console_socket=os.path.abspath(values["console-socket"]) if values["console-socket"] else "",
         foreground=not values["detach"],
-        preserve_fds=values["preserve-fds"],
+        preserve_fds=preserve_fds,
         on_failure=() if values["detach"] else launching.program_words(settings, "failed", "exec", container.id),
         keyring=f"_ses.{container.id}",
     )
@@ -98,10 +103,11 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, co
         launching.compiled_filter(config, settings),
         first,
     )
+    launching.show(settings, plan, "setns_init: about to exec")
     if not values["detach"]:
         launch.run(encode(plan), plan.causes)
     try:
-        launch.start(encode(plan), plan.causes, preserve_fds=values["preserve-fds"])
+        launch.start(encode(plan), plan.causes, preserve_fds=preserve_fds)
     except StartFailed as error:
         from pyrkt.runtime import failed  # noqa: PLC0415 - only failures pay
 
@@ -129,7 +135,8 @@ def wanted_process(config: Config, values: dict[str, Any], command: list[str]) -
     """
     if values["process"]:
         path = values["process"]
-        data = containers.read_file(path, fastjson.MAX_SIZE)
+        with open(path, "rb") as file:  # it may be a pipe of the caller's shell
+            data = file.read(fastjson.MAX_SIZE + 1)
         return completed(Process.parse(Reader(fastjson.loads(data, path), path)), config.process)
     if not command:
         raise UsageError("process args cannot be empty")
@@ -139,7 +146,7 @@ def wanted_process(config: Config, values: dict[str, Any], command: list[str]) -
     changes: dict[str, Any] = {
         "args": tuple(command),
         "terminal": values["tty"],
-        "env": (*given.env, *values["env"]),
+        "env": (*given.env, *map(_variable, values["env"])),
         "user": _user(given.user, values["user"], values["additional-gids"]),
     }
     for name, field in (("cwd", "cwd"), ("process-label", "selinux_label"), ("apparmor", "apparmor_profile")):
@@ -159,10 +166,19 @@ def completed(wanted: Process, first: Process | None) -> Process:
     return wanted.replace(**{name: getattr(first, name) for name in _INHERITED if not getattr(wanted, name)})
 
 
+def _variable(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    if not equals:
+        raise UsageError(f"invalid environment variable: {text!r}: missing '='", hint="write it as NAME=VALUE")
+    if not name:
+        raise UsageError(f"invalid environment variable: {text!r}: name cannot be empty", hint="write it as NAME=VALUE")
+    return text
+
+
 def _id(text: str, flag_name: str) -> int:
     # Digits alone: int() takes blanks, underscores and the digits of other scripts.
     if not (text.isascii() and text.isdigit() and int(text) <= _MAX_ID):
-        raise UsageError(f"{flag_name}: {text!r} is not an id", hint="an id is a decimal number below 4294967295")
+        raise UsageError(f"{flag_name}: bad id {text!r}", hint="an id is a decimal number below 4294967295")
     return int(text)
 
 
@@ -179,9 +195,6 @@ def _user(given: User, text: str, gids: list[str]) -> User:
 
 
 def _with_capabilities(given: Capabilities | None, names: list[str]) -> Capabilities:
-    unknown = [name for name in names if name not in NUMBERS]
-    if unknown:
-        raise UsageError(f"--cap: unknown capability {unknown[0]!r}", hint="write it as CAP_NET_RAW")
     sets = given or Capabilities()
     # As runc: without an inheritable one no ambient capability can be had.
     kinds = ("bounding", "effective", "permitted", *(("ambient",) if sets.inheritable else ()))

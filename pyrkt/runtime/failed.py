@@ -10,6 +10,7 @@ from pyrkt.runtime import container as containers
 from pyrkt.runtime.options import Verb
 from pyrkt.spec import steps
 from pyrkt.stage1 import launch
+from pyrkt.stage1.failure import DETAILS, NO_INTERPRETER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def in_runcs_words(error: PyrktError, plan: Plan) -> PyrktError:
     """
     program = next((str(step.args[0]) for step in plan.steps if step.code == steps.EXEC), "")
     reason = error.message.rpartition(": ")[2].lower()
+    if isinstance(error, ProgramMissing) and DETAILS[NO_INTERPRETER] in error.message:
+        return StartFailed(f"unable to start container process: exec {program}: {reason}", hint=error.hint)
     if isinstance(error, ProgramMissing):
         reason = f"stat {program}: {reason}" if "/" in program else "executable file not found in $PATH"
     elif not isinstance(error, NotExecutable):
@@ -60,7 +63,7 @@ def main(settings: Settings, _values: dict[str, Any], arguments: list[str]) -> i
     if verb == "exec":
         settings.log.error(error, "exec failed: ")
         return 255
-    settings.log.error(error, "pyrkt-oci run failed: ")
+    settings.log.error(error, f"{settings.program} run failed: ")
     try:
         container = containers.load(settings.root, name)
     except PyrktError:

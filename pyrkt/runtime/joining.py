@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyrkt.plan import namespaces, process
 from pyrkt.plan.draft import Draft, Subject
-from pyrkt.plan.steps import BEFORE, PARENT
+from pyrkt.plan.steps import BEFORE
 from pyrkt.spec import steps
 from pyrkt.spec.runtime import Linux, Namespace
 
@@ -62,8 +62,7 @@ def plan_of(
     namespaces.enter_cgroup(draft, subject, cgroup)
     process.final_affinity(draft, program)
     process.limits_from_outside(draft, subject, program)
-    if place.pid_file:
-        draft.add(steps.PID_FILE, place.pid_file, phase=PARENT)
+    process.announce(draft, place)
     namespaces.own(draft, subject, place.keyring)
     process.terminal(draft, program, place)
     process.temper(draft, subject, program)

@@ -19,6 +19,7 @@ from pyrkt.runtime import container as containers
 from pyrkt.runtime import placing
 from pyrkt.runtime.container import Container
 from pyrkt.runtime.options import NUMBER, SWITCH, TEXT, flag
+from pyrkt.spec.layout import CgroupLayout
 from pyrkt.spec.runtime import Config, parse_config
 
 TYPE_CHECKING = False
@@ -36,7 +37,9 @@ FLAGS = (
         "path to an AF_UNIX socket which will receive a file descriptor referencing the master end of the console's "
         "pseudoterminal",
     ),
+    flag("pidfd-socket", TEXT, "path to an AF_UNIX socket which will receive a pidfd of the container's first process"),
     flag("pid-file", TEXT, "specify the file to write the process id to"),
+    flag("config f", TEXT, "the name of the configuration in the bundle (as crun has it)", "config.json"),
     flag("no-pivot", SWITCH, "do not use pivot root, for a root file system on a ramdisk"),
     flag("no-new-keyring", SWITCH, "keep the calling processes' session keyring"),
     flag("preserve-fds", NUMBER, "pass N additional file descriptors to the container"),
@@ -62,13 +65,13 @@ def program_words(settings: Settings, *words: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", entry, *settings.words, *words)
 
 
-def read_config(bundle: str) -> tuple[bytes, Config, str]:
-    """Return config.json of the bundle, as it lies there and as it reads, and the path of the root file system."""
+def read_config(bundle: str, name: str) -> tuple[bytes, Config, str]:
+    """Return the file ``name`` of the bundle, as it lies there and as it reads, and the path of its root."""
     try:
-        data = containers.read_file(f"{bundle}/config.json", MAX_CONFIG)
+        data = containers.read_file(os.path.join(bundle, name), MAX_CONFIG)
     except FileNotFoundError:
         raise NotFound(
-            "JSON specification file config.json not found", hint=f"is {bundle} a bundle? give it with --bundle"
+            f"JSON specification file {name} not found", hint=f"is {bundle} a bundle? give it with --bundle"
         ) from None
     config = parse_config(data)
     if config.root is None:
@@ -79,15 +82,16 @@ def read_config(bundle: str) -> tuple[bytes, Config, str]:
     return data, config, path
 
 
-def check_terminal(config: Config, console_socket: str, *, detached: bool) -> None:
+def check_terminal(settings: Settings, config: Config, console_socket: str, *, detached: bool) -> None:
     """Refuse a terminal that nobody could reach, and a console socket that nobody needs, in runc's words."""
     terminal = config.process is not None and config.process.terminal
     if detached and terminal and not console_socket:
         raise UsageError(
-            "cannot allocate tty if pyrkt-oci will detach without setting console socket", hint="give --console-socket"
+            f"cannot allocate tty if {settings.program} will detach without setting console socket",
+            hint="give --console-socket",
         )
     if console_socket and not (detached and terminal):
-        raise UsageError("cannot use console socket if pyrkt-oci will not detach or allocate tty")
+        raise UsageError(f"cannot use console socket if {settings.program} will not detach or allocate tty")
 
 
 def _passed_sockets() -> int:
@@ -96,6 +100,25 @@ def _passed_sockets() -> int:
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or not (count.isascii() and count.isdigit()):
         return 0
     return int(count)
+
+
+def preserved(count: int, sockets: int = 0) -> int:
+    """Return how many descriptors from 3 on the container gets: ``sockets`` and then ``count`` more.
+
+    Raises: UsageError if the caller has not handed one of them to us. What we opened ourselves closes at exec, what
+    was inherited does not; without the difference a wrong number would hand the host's files to the container.
+    """
+    for number in range(3, 3 + sockets + count):
+        try:
+            reason = "" if os.get_inheritable(number) else "Bad file descriptor"
+        except OSError as error:
+            reason = error.strerror or ""
+        if reason:
+            raise UsageError(
+                f"unable to stat preserved-fd {number - 3 - sockets} (of {count}): {reason}",
+                hint=f"descriptor {number} was promised by --preserve-fds or LISTEN_FDS, and is not open",
+            )
+    return max(0, sockets + count)
 
 
 def _with_sockets(config: Config, sockets: int) -> Config:
@@ -112,29 +135,31 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
     """
     containers.check_id(name)
     bundle = os.path.abspath(values["bundle"] or ".")
-    data, config, rootfs = read_config(bundle)
+    data, config, rootfs = read_config(bundle, values["config"])
     if config.process is None and verb == "run":
         raise InvalidSpec("is required to run a container", document="config.json", where="process")
-    check_terminal(config, values["console-socket"], detached=detached)
+    check_terminal(settings, config, values["console-socket"], detached=detached)
     sockets = _passed_sockets()
-    preserve_fds = values["preserve-fds"] + sockets
+    preserve_fds = preserved(values["preserve-fds"], sockets)
     config = _with_sockets(config, sockets)
     host = kernel_host.probe()
     rootless = settings.rootless == "true" or (settings.rootless == "auto" and not host.privileged)
-    layout = placing.layout_of(config, name, host, rootless=rootless)
+    layout = CgroupLayout() if settings.no_cgroups else placing.layout_of(config, name, host, rootless=rootless)
     directory = f"{settings.root}/{name}"
     if not os.path.lexists(f"{directory}/state.json"):  # else the id is taken, which is the error
         layout = placing.ready(layout)
-    fifo = verb == "create"
+    fifo, keep = verb == "create", values.get("keep", False)
     place = Place(
         id=name,
         pid_file=os.path.abspath(values["pid-file"]) if values["pid-file"] else "",
+        pidfd_socket=os.path.abspath(values["pidfd-socket"]) if values["pidfd-socket"] else "",
         record_file=f"{directory}/pid",
         exec_fifo=f"{directory}/exec.fifo" if fifo else "",
         console_socket=os.path.abspath(values["console-socket"]) if values["console-socket"] else "",
         foreground=not detached,
-        after_unlink=() if detached or values.get("keep") else _traces(directory),
-        after_rmdir=() if detached or values.get("keep") else (directory,),
+        after_unlink=() if detached else _traces(directory),
+        after_rmdir=() if detached else (directory,),
+        keep=keep,
         preserve_fds=preserve_fds,
         on_failure=() if detached else program_words(settings, "failed", "run", name),
         no_pivot=values["no-pivot"],
@@ -153,7 +178,7 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
             annotations=config.annotations,
             cgroup=layout,
             own_pids=config.linux is not None and any(n.type == "pid" and not n.path for n in config.linux.namespaces),
-            hooks=_hooks_left(config, detached=detached, fifo=fifo),
+            hooks=_hooks_left(config, detached=detached or keep, fifo=fifo),
         ),
         config=data,
         plan=plan,
@@ -223,15 +248,27 @@ def plan_bytes(intent: Intent) -> bytes:
     return encode(intent.plan)
 
 
-def warn(settings: Settings, intent: Intent) -> None:
+def warn(settings: Settings, plan: Plan) -> None:
     """Log what the container will not get, and with --debug every step."""
-    for line in intent.plan.warnings:
+    for line in plan.warnings:
         settings.log.warning(line)
-    if settings.log.debug:
-        from pyrkt.plan import explain  # noqa: PLC0415 - for people who look
+    show(settings, plan, "init: closing the pipe to signal completion")
 
-        for line in explain.lines(intent.plan):
+
+def show(settings: Settings, plan: Plan, last: str) -> None:
+    """Log every step if --debug asks for it; ``last`` is what runc logs at the end."""
+    if not settings.log.debug:
+        return
+    from pyrkt.plan import explain  # noqa: PLC0415 - for people who look
+
+    # The words of runc's own log at these moments: scripts look for them.
+    settings.log.step("nsexec container setup")
+    for line in explain.lines(plan):
+        if line == explain.IN_THE_CONTAINER:
+            settings.log.step("child process in init()")
+        if line:
             settings.log.step(line)
+    settings.log.step(last)
 
 
 def give_up(settings: Settings, container: Container) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from pyrkt.base import fastjson
-from pyrkt.base.errors import PyrktError, UsageError, printable
+from pyrkt.base.errors import NotFound, PyrktError, UsageError, printable
 from pyrkt.runtime import container as containers
 from pyrkt.runtime import options
 from pyrkt.runtime.options import SWITCH, TEXT, Verb, flag
@@ -42,6 +44,8 @@ def main(settings: Settings, values: dict[str, Any], _arguments: list[str]) -> i
     """Print the table, the JSON array, or the names."""
     if values["format"] not in {"table", "json"}:
         raise UsageError("invalid format option")
+    if settings.given_root and not os.path.isdir(settings.root):
+        raise NotFound(f"open {settings.root}: no such file or directory", hint="is that what --root was at create?")
     found = []
     for name in containers.names(settings.root):
         try:

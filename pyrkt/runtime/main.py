@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from os import strerror
 
 from pyrkt import __version__
-from pyrkt.base.errors import KernelError, PyrktError, UsageError
+from pyrkt.base.errors import CannotCreate, KernelError, PyrktError, UsageError
 from pyrkt.base.record import Record
 from pyrkt.runtime import options
 from pyrkt.runtime.options import SWITCH, TEXT, HelpWanted, Verb, flag
-from pyrkt.runtime.report import Log
+from pyrkt.runtime.report import LOG_FLAGS, Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROGRAM = "pyrkt-oci"
+_CALLED = "--called="
+"""How the launcher hands on, as the first word, another name that the caller knows it by: "runc" by a link."""
+
 VERBS = (
     ("create", "create a container from a bundle; it waits to be started"),
     ("delete", "remove what a container holds"),
@@ -40,19 +44,28 @@ FLAGS = (
     flag("log", TEXT, "append messages to this file, and errors to standard error too"),
     flag("log-format", TEXT, "text or json", "text"),
     flag("root", TEXT, "directory of the containers' states (on a tmpfs; private to the caller)"),
-    flag("criu", TEXT, "accepted for compatibility"),
+    flag("criu", TEXT, "the program that checkpoints and restores", "criu"),
     flag("systemd-cgroup", SWITCH, "let systemd manage the cgroups"),
+    flag("cgroup-manager", TEXT, "who makes the cgroups: cgroupfs, systemd or disabled (as crun has it)"),
     flag("rootless", TEXT, "true, false or auto: do without what only root may do", "auto"),
     flag("version v", SWITCH, "print the version"),
 )
 
 
 class Settings(Record):
-    """The global options: ``root`` of the states, ``log``, ``rootless`` as given, ``words`` that give them again."""
+    """The global options: ``root`` of the states, ``log``, ``rootless``, ``criu``, ``words`` that give them again.
+
+    ``program``: the name that the caller knows us by; ``given_root``: the caller named the root; ``no_cgroups``: no
+    cgroup is to be made or entered.
+    """
 
     root: str
     log: Log
     rootless: str
+    criu: str = "criu"
+    program: str = PROGRAM
+    given_root: bool = True
+    no_cgroups: bool = False
     words: tuple[str, ...] = ()
 
 
@@ -60,66 +73,109 @@ def default_root() -> str:
     """Return where states are kept: /run/pyrkt-oci, or below XDG_RUNTIME_DIR for an ordinary user."""
     # conmon passes XDG_RUNTIME_DIR as an empty string; HOME may be missing altogether.
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR") or ""
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and not (runtime_dir and os.environ.get("USER") != "root" and _in_user_namespace()):
         return "/run/pyrkt-oci"
     return f"{runtime_dir}/pyrkt-oci" if runtime_dir else f"/tmp/pyrkt-oci-{os.geteuid()}"
 
 
-def version() -> str:
+def _in_user_namespace() -> bool:
+    """Tell whether root is somebody else outside: then /run is not its own."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as lines:
+            return [line.split() for line in lines] != [["0", "0", "4294967295"]]
+    except OSError:
+        return False
+
+
+def version(program: str = PROGRAM) -> str:
     """Return what ``--version`` prints: dockerd reads its lines."""
     from pyrkt.spec.runtime import SPEC_VERSION  # noqa: PLC0415 - the records of config.json, for this one constant
 
-    return f"{PROGRAM} version {__version__}\ncommit: {__version__}\nspec: {SPEC_VERSION}"
+    return f"{program} version {__version__}\ncommit: {__version__}\nspec: {SPEC_VERSION}"
 
 
-def _settings(values: dict[str, Any]) -> Settings:
-    log = Log(path=values["log"], form=values["log-format"], debug=values["debug"])
+def _log(values: dict[str, Any]) -> Log:
+    log = Log(path=os.path.abspath(values["log"]) if values["log"] else "", form=values["log-format"] or "text")
     if log.form not in {"text", "json"}:
         raise UsageError(f"invalid log-format: {log.form}")
-    if values["rootless"] not in {"auto", "true", "false"}:
-        raise UsageError(f'invalid value "{values["rootless"]}" for flag -rootless', hint="true, false or auto")
-    if values["systemd-cgroup"]:
+    if log.path:
+        try:
+            os.close(os.open(log.path, LOG_FLAGS, 0o644))
+        except OSError as error:
+            raise CannotCreate(f"open {log.path}: {strerror(error.errno or 0)}") from None
+    return log.replace(debug=values["debug"])
+
+
+def _settings(values: dict[str, Any], log: Log, program: str) -> Settings:
+    rootless = values["rootless"].lower() or "auto"
+    if rootless != "auto":
+        meant = options.one_of(values["rootless"])
+        if meant is None:
+            raise UsageError(f'invalid value "{values["rootless"]}" for flag -rootless', hint="true, false or auto")
+        rootless = "true" if meant else "false"
+    if values["cgroup-manager"] not in {"", "cgroupfs", "systemd", "disabled"}:
+        raise UsageError(
+            f'invalid value "{values["cgroup-manager"]}" for flag -cgroup-manager', hint="cgroupfs, systemd or disabled"
+        )
+    if values["systemd-cgroup"] or values["cgroup-manager"] == "systemd":
         raise UsageError(
             "systemd cgroup flag passed, but systemd support for managing cgroups is not available",
             hint="leave --systemd-cgroup out: cgroups are made directly",
         )
     root = os.path.abspath(values["root"] or default_root())
-    words = ["--root", root, "--log-format", log.form, "--rootless", values["rootless"]]
+    if root == "/":
+        raise UsageError("Option --root argument should not be set to /", hint="states are kept below /run by default")
+    words = [] if program == PROGRAM else [_CALLED + program]
+    words += ["--root", root, "--log-format", log.form, "--rootless", rootless]
     if log.path:
-        words += ["--log", os.path.abspath(log.path)]
+        words += ["--log", log.path]
     if log.debug:
         words.append("--debug")
-    return Settings(root=root, log=log, rootless=values["rootless"], words=tuple(words))
+    return Settings(
+        root=root,
+        log=log,
+        rootless=rootless,
+        program=program,
+        criu=values["criu"],
+        given_root=bool(values["root"]),
+        no_cgroups=values["cgroup-manager"] == "disabled",
+        words=tuple(words),
+    )
 
 
 def main(words: Sequence[str]) -> int:
     """Run one command line (without the program's name); return the exit code."""
-    log = Log()
+    log, program = Log(), PROGRAM
+    if words and words[0].startswith(_CALLED):
+        program, words = words[0].removeprefix(_CALLED), words[1:]
     try:
         values, rest = options.parse(FLAGS, words, ordered=True)
         if values["version"]:
-            options.say(version() + "\n")
+            options.say(version(program) + "\n")
             return 0
-        settings = _settings(values)
+        log = _log(values)
+        settings = _settings(values, log, program)
     except HelpWanted:
-        return _help()
+        return _help(program)
     except PyrktError as error:
         if error.message.startswith("flag "):
             options.say(f"Incorrect Usage. {error.message}\n\n")
-            _help()
+            _help(program)
         log.error(error)
         return 1
-    if not rest or rest[0] in {"help", "h"}:
-        return _help()
+    if rest in ([], ["help"], ["h"]):
+        return _help(program)
     name, *arguments = rest
+    if name in {"help", "h"}:
+        name, arguments = arguments[0], ["--help"]
     if name not in _HIDDEN and not any(name == known for known, _ in VERBS):
         settings.log.error(UsageError(f"No help topic for '{name}'"))
         return 3
     return _run(name, arguments, settings)
 
 
-def _help() -> int:
-    options.say(options.help_of_all(VERBS, FLAGS, PROGRAM, version().replace("\n", "\n   ")))
+def _help(program: str) -> int:
+    options.say(options.help_of_all(VERBS, FLAGS, program, version(program).replace("\n", "\n   ")))
     return 0
 
 
@@ -130,16 +186,17 @@ def _run(name: str, words: Sequence[str], settings: Settings) -> int:
     act: Callable[[Settings, dict[str, Any], list[str]], int] = module.main
     try:
         values, arguments = options.parse(verb.flags, words, ordered=verb.ordered)
-        options.check_count(verb, arguments, PROGRAM)
+        options.check_count(verb, arguments, settings.program)
     except HelpWanted:
-        options.say(options.help_of(verb, PROGRAM))
+        options.say(options.help_of(verb, settings.program))
         return 0
     except UsageError as error:
         colon = ": " + error.message if error.message.startswith(("flag ", "invalid ")) else "."
-        options.say(f"Incorrect Usage{colon}\n\n{options.help_of(verb, PROGRAM)}")
+        options.say(f"Incorrect Usage{colon}\n\n{options.help_of(verb, settings.program)}")
         settings.log.error(error)
         return 1
     prefix, failure = getattr(module, "FAILURE", ("", 1))
+    prefix = prefix.format(settings.program)
     try:
         return act(settings, values, arguments)
     except PyrktError as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SWITCH, TEXT, NUMBER, TEXTS = "switch", "text", "number", "texts"
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
-_MAX_NUMBER = 1 << 31
+_MAX_NUMBER = 1 << 63
 
 
 class Flag(Record):
@@ -108,15 +108,31 @@ def _put(values: dict[str, Any], entry: Flag, name: str, text: str) -> None:
     if entry.kind == TEXTS:
         values[place].append(text)
     elif entry.kind == NUMBER:
-        if not (text.isascii() and text.isdigit() and int(text) < _MAX_NUMBER):
-            raise UsageError(f'invalid value "{text}" for flag -{name}: parse error')
-        values[place] = int(text)
+        values[place] = _number(text, name)
     elif entry.kind == SWITCH:
         if text not in _TRUE + _FALSE:
             raise UsageError(f'invalid boolean value "{text}" for -{name}: parse error')
         values[place] = text in _TRUE
     else:
         values[place] = text
+
+
+def _number(text: str, name: str) -> int:
+    """Return an integer of Go's: a sign, then decimal, or 0x, 0o, 0b and digits."""
+    try:
+        if not text.isascii() or text.strip() != text:
+            raise ValueError
+        number = int(text, 0)
+    except ValueError:
+        raise UsageError(f'invalid value "{text}" for flag -{name}: parse error') from None
+    if not -_MAX_NUMBER <= number < _MAX_NUMBER:
+        raise UsageError(f'invalid value "{text}" for flag -{name}: value out of range')
+    return number
+
+
+def one_of(text: str) -> bool | None:
+    """Return what a word of strconv.ParseBool means; None for any other."""
+    return True if text in _TRUE else False if text in _FALSE else None
 
 
 def check_count(verb: Verb, arguments: Sequence[str], program: str) -> None:
@@ -157,10 +173,13 @@ def help_of(verb: Verb, program: str) -> str:
 
 def help_of_all(verbs: Sequence[tuple[str, str]], flags: Sequence[Flag], program: str, version: str) -> str:
     """Return what ``--help`` shows: ``verbs`` are (name, summary)."""
-    width = max(len(name) for name, _ in verbs)
+    width = max(7, *(len(name) for name, _ in verbs))
     lines = [
         "NAME:",
-        f"   {program} - runs containers from OCI bundles",
+        f"   {program} - Open Container Initiative runtime",
+        "",
+        "   Runs a container from a bundle: a directory with a config.json and a root file system.",
+        f'   "{program} spec" writes a config.json to start from, "{program} run -b BUNDLE ID" runs it.',
         "",
         "USAGE:",
         f"   {program} [global options] command [command options] [arguments...]",
@@ -169,7 +188,7 @@ def help_of_all(verbs: Sequence[tuple[str, str]], flags: Sequence[Flag], program
         f"   {version}",
         "",
         "COMMANDS:",
-        *(f"   {name.ljust(width)}  {summary}" for name, summary in verbs),
+        *(f"   {name.ljust(width)}  {summary}" for name, summary in (*verbs, ("help, h", "show the commands, or one"))),
         "",
         "GLOBAL OPTIONS:",
         *_rows(flags),

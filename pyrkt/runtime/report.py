@@ -15,6 +15,8 @@ from pyrkt.base.record import Record
 
 TYPE_CHECKING = False
 
+LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+
 
 class Log(Record):
     """Where messages go: ``path`` of the log file ("" none), ``form`` "text" or "json", ``debug`` with the steps."""
@@ -45,7 +47,7 @@ class Log(Record):
             _to(2, line)
             return
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o644)
+            descriptor = os.open(self.path, LOG_FLAGS, 0o644)
         except OSError as failed:
             _to(2, line + _line(self.form, "warning", f"{self.path}: {failed.strerror}", ""))
             return

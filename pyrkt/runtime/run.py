@@ -25,14 +25,14 @@ VERB = Verb(
     ),
     about="The exit code is the program's, or 128 + the number of the signal that ended it.",
 )
-FAILURE = ("pyrkt-oci run failed: ", 1)
+FAILURE = ("{} run failed: ", 1)
 
 
 def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> int:
     """Decide, remember, let stage1 act; in the foreground that never returns."""
     detached = values["detach"]
     intent = launching.decide(settings, values, arguments[0], verb="run", detached=detached)
-    launching.warn(settings, intent)
+    launching.warn(settings, intent.plan)
     descriptor = launching.remember(intent)
     if not detached:
         try:

@@ -6,6 +6,7 @@ import os
 
 from pyrkt.base import fastjson
 from pyrkt.base.errors import CannotCreate
+from pyrkt.kernel import host
 from pyrkt.runtime.options import SWITCH, TEXT, Verb, flag
 from pyrkt.spec import example
 
@@ -30,9 +31,18 @@ VERB = Verb(
 )
 
 
+def _to_edit(document: dict[str, Any]) -> dict[str, Any]:
+    """Return ``document`` with the ids of root spelled out: that is where people put another user's."""
+    return document | {"process": document["process"] | {"user": {"uid": 0, "gid": 0}}}
+
+
 def main(_settings: Settings, values: dict[str, Any], _arguments: list[str]) -> int:
     """Write it, never over another."""
     config = example.example_config()
+    if config.linux is not None and host.probe().cgroup != "v2":
+        # As runc: on version 1 a namespace hides from the container where it is, and scripts look.
+        kept = tuple(each for each in config.linux.namespaces if each.type != "cgroup")
+        config = config.replace(linux=config.linux.replace(namespaces=kept))
     if values["rootless"]:
         config = example.rootless(config, os.geteuid(), os.getegid())
     path = os.path.join(values["bundle"], "config.json")
@@ -41,5 +51,5 @@ def main(_settings: Settings, values: dict[str, Any], _arguments: list[str]) -> 
     except FileExistsError:
         raise CannotCreate(f"File {path} exists. Remove it first") from None
     with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(fastjson.pretty(config.dump(), "\t"))
+        file.write(fastjson.pretty(_to_edit(config.dump()), "\t"))
     return 0

@@ -31,6 +31,7 @@ STARTED = 28
 LEAVE = 29
 MEET = 30
 STILL = 31
+SEND_PIDFD = 32
 SETNS = 40
 UNSHARE = 41
 SETSID = 42
@@ -120,6 +121,7 @@ TABLE = {
     LEAVE: ("LEAVE", "", 1),
     MEET: ("MEET", "", 6),
     STILL: ("STILL", "ii", 1),
+    SEND_PIDFD: ("SEND_PIDFD", "s", 2),
     SETNS: ("SETNS", "ii", 13),
     UNSHARE: ("UNSHARE", "i", 12),
     SETSID: ("SETSID", "", 12),

@@ -31,6 +31,24 @@ long send_message(long channel, const struct message *message, const i32 *fds, u
 	return r < 0 ? r : 0;
 }
 
+/* To a stranger: the name is all the data there is. */
+long send_descriptor(long to, const char *name, long descriptor)
+{
+	union control control;
+	i32 fd = (i32)descriptor;
+	struct iovec data = {(void *)(uintptr_t)name, strlen(name)};
+	memset(&control, 0, sizeof control);
+	control.head =
+		(struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
+	struct msghdr head = {
+		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(sizeof fd)};
+	long r;
+	while ((r = sys(__NR_sendmsg, to, &head, MSG_NOSIGNAL)) == -EINTR)
+		;
+	return r < 0 ? r : 0;
+}
+
 /* 1 with a message, 0 at the end, -EAGAIN if there is none and wait is off; missing fds are -1 */
 long receive_message(long channel, struct message *message, i32 *fds, u32 room, bool wait)
 {

@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <time.h>
 
-enum { FIRST_FD = 3, EXECUTE = 1 /* X_OK */, MOST_KEPT = SLOTS + MAX_APPS };
+enum { FIRST_FD = 3, EXECUTE = 1 /* X_OK */, MOST_KEPT = SLOTS + MAX_APPS, RESTORER = 0x04000000 /* SA_RESTORER */ };
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 void default_signals(void)
@@ -180,10 +180,11 @@ static long find(const char *program, long (*act)(const char *))
 		long tried = text.cut ? -ENAMETOOLONG : act(path);
 		if (tried >= 0)
 			return tried;
-		/* one that may not be executed is worth more as a reason than one that is not there */
+		/* one that may not be executed is worth more as a reason than one that is not there; links that lead nowhere
+		 * are no reason to look no further */
 		if (tried != -ENOENT && tried != -ENOTDIR && (r == -ENOENT || tried != -EACCES))
 			r = tried;
-		if (tried != -ENOENT && tried != -ENOTDIR && tried != -EACCES)
+		if (tried != -ENOENT && tried != -ENOTDIR && tried != -EACCES && tried != -ELOOP)
 			break;
 		at = end;
 		if (!*at)
@@ -214,6 +215,25 @@ static long program_check(void)
 	return r;
 }
 
+static _Noreturn void end_by(int number)
+{
+	sys_exit(128 + number);
+}
+
+/* One that waits to be started ends by what would end its program: as PID 1 the kernel would let it ignore that. */
+static void heed_signals(bool heed)
+{
+	static const int fatal[] = {SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM};
+	u64 action[4] = {(u64)(uintptr_t)end_by, RESTORER, (u64)(uintptr_t)end_by, 0}; /* it never returns */
+	u64 mask = 0;
+	for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
+		mask |= 1ull << (fatal[i] - 1);
+		if (heed)
+			sys(__NR_rt_sigaction, fatal[i], action, NULL, sizeof(u64));
+	}
+	sys(__NR_rt_sigprocmask, heed ? SIG_UNBLOCK : SIG_BLOCK, &mask, NULL, sizeof mask);
+}
+
 long step_WAIT_START(const struct step *step)
 {
 	char path[40] = "";
@@ -228,7 +248,9 @@ long step_WAIT_START(const struct step *step)
 	/* through procfs, as the descriptor only names the fifo; this blocks until somebody reads */
 	text_add(&text, "self/fd/");
 	text_add_number(&text, self.fifo);
+	heed_signals(true);
 	long fifo = sys_open(self.proc, path, O_WRONLY, 0);
+	heed_signals(false);
 	if (fifo < 0)
 		return fifo;
 	sys(__NR_write, fifo, "0", 1); /* SIGPIPE is blocked: a reader that has gone again has started us all the same */
@@ -271,5 +293,8 @@ long step_EXEC(const struct step *step)
 	if (self.phase == CHILD && !self.leaves)
 		die_with_parent();
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
-	return find(step_text(step, 0), execute);
+	r = find(step_text(step, 0), execute);
+	if (r == -ENOENT && find(step_text(step, 0), check) >= 0)
+		self.detail = AT_INTERPRETER;
+	return r;
 }

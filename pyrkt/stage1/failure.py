@@ -38,7 +38,9 @@ DETAILS = {
     21: "changing the directory",
     22: "mapping the ids of the mount",
     23: "copying what the mount covers",
+    40: "finding its interpreter",
 }
+NO_INTERPRETER = 40
 _OPENING, _TARGET, _MAKING, _OPTION, _PROC, _TYPE = 1, 2, 3, 4, 8, 14
 _TIMED_OUT, _MISSING_PROGRAM, _SIGNALLED = 124, 127, 128
 
@@ -55,6 +57,7 @@ _WORDS = {
     steps.CHOWN: "giving {0} to user {1}",
     steps.CGROUP_DEVICES: "setting the device rules of {0}",
     steps.CONNECT: "failed to connect with seccomp agent {1}",
+    steps.SEND_PIDFD: "sending a pidfd to {0}",
     steps.CLONE: "making the namespaces",
     steps.MAP_IDS: "mapping user and group ids",
     steps.MAP_HELPER: "mapping ids by {0}",
@@ -141,6 +144,10 @@ _SCHEDULER_HINT = (
     "real time needs CAP_SYS_NICE; a deadline needs all processors: "
     "process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)"
 )
+_INTERPRETER_HINT = (
+    "the program is there; what its first line names, or a dynamic program's loader, is not in the image"
+)
+
 _STEP_HINTS = {
     (steps.STILL, numbers.ESRCH): "the container has ended meanwhile",
     (steps.SETNS, numbers.EINVAL): "is the namespace of the kind that the configuration says?",
@@ -236,6 +243,8 @@ def failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail
         return StartFailed(_KILLED, hint="give it more memory; or somebody has killed it: see dmesg(1)")
     sentence = _WORDS.get(code, steps.TABLE[code][0]).format(*values)
     sentence += _because(causes[index]) if index < len(causes) else ""
+    if code == steps.EXEC and detail == NO_INTERPRETER:
+        return ProgramMissing(f"{sentence}: {DETAILS[detail]}: {strerror(errno)}", hint=_INTERPRETER_HINT)
     if code == steps.EXEC:
         missing = errno in {numbers.ENOENT, numbers.ENOTDIR}
         kind = ProgramMissing if missing else NotExecutable

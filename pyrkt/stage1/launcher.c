@@ -38,6 +38,7 @@ static const struct program programs[] = {
 };
 
 static char directory[PATH_MAX], packages[PATH_MAX], version[16], script[PATH_MAX], python[PATH_MAX];
+static char called[PATH_MAX]; /* the first argument if the caller knows us by another name: help and errors begin with it */
 
 static void join(char *into, const char *first, const char *second, const char *third)
 {
@@ -197,6 +198,8 @@ static int fail(const char *what)
 
 static void become(const char *path, u32 count, int argc, char **argv, const char **words, const char **environment)
 {
+	if (*called)
+		words[count++] = called;
 	for (int i = 1; i < argc; i++)
 		words[count++] = argv[i];
 	words[count] = NULL;
@@ -241,6 +244,8 @@ int main(int argc, char **argv, char **envp)
 		return fail("the Python package is not beside this program");
 	if (!find_python())
 		return fail("no Python of the package's version");
+	if (program->cached && *name && strcmp(name, "pyrkt-oci"))
+		join(called, "--called=", name, "");
 	if (program->cached)
 		prefer_compiled(program->cached);
 	/* people's messages are in their language; engines parse the other's */

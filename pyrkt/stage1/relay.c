@@ -16,7 +16,7 @@ struct buffer {
 
 static struct {
 	long master, peer;
-	bool runs, raw, input_open;
+	bool runs, raw, input_open, listens;
 	struct termios saved;
 	struct buffer in, out;
 } relay;
@@ -62,14 +62,21 @@ long relay_start(long master)
 	/* held open, so that a program which closes its terminal for a while is no hang-up that polls for ever */
 	relay.peer = sys(__NR_ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	relay.runs = relay.input_open = true;
+	relay.listens = false;
 	relay_size();
 	make_raw();
 	return 0;
 }
 
+/* What was typed before the program runs stays in the caller's terminal: it may never run. */
+void relay_listen(void)
+{
+	relay.listens = true;
+}
+
 void relay_polls(struct pollfd *polls)
 {
-	bool input = relay.runs && relay.input_open && relay.in.at == relay.in.end;
+	bool input = relay.runs && relay.listens && relay.input_open && relay.in.at == relay.in.end;
 	bool output = relay.runs && relay.out.at < relay.out.end;
 	short master = (short)((relay.in.at < relay.in.end ? POLLOUT : 0) | (output ? 0 : POLLIN));
 	polls[0] = (struct pollfd){.fd = input ? 0 : -1, .events = POLLIN};

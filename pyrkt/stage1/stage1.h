@@ -70,6 +70,7 @@ int exit_code_of(u32 index, long error);
 long send_message(long channel, const struct message *message, const i32 *fds, u32 count);
 long receive_message(long channel, struct message *message, i32 *fds, u32 room, bool wait);
 long await_go(void);
+long send_descriptor(long to, const char *name, long descriptor); /* by an AF_UNIX socket */
 
 /* proc.c: the host's procfs, opened before anything of an image is in sight */
 long open_proc(void);
@@ -139,6 +140,7 @@ struct pollfd;
 enum { RELAY_POLLS = 3 };
 long relay_start(long master);
 bool relay_runs(void);
+void relay_listen(void);
 void relay_size(void);
 void relay_polls(struct pollfd *polls); /* fills RELAY_POLLS of them */
 void relay_move(const struct pollfd *polls);

@@ -57,6 +57,7 @@ STEP(30, MEET, "", P | C,
      "the supervisor waits until the first process has come to its MEET, does the P steps that follow, then lets it go on "
      "(prestart and createRuntime hooks: after the mounts, before the pivot)")
 STEP(31, STILL, "ii", B, "pid, start time: that process has not ended, so what was opened by its number was its own")
+STEP(32, SEND_PIDFD, "s", P, "path of a listening unix stream socket: it is sent a pidfd of the container's first process")
 STEP(29, LEAVE, "", B, "the supervisor ends as soon as the program runs: nobody relays, nobody does E steps")
 
 /* namespaces */

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 static struct {
@@ -123,6 +122,7 @@ static void started(void)
 	if (super.started)
 		return;
 	super.started = true;
+	relay_listen();
 	if (!has_step(CHILD, STEP_WAIT_START))
 		parent_steps();
 	bool watched = self.report >= 0;
@@ -137,28 +137,25 @@ static void started(void)
 /* The master goes to who listens on the console socket, or stays here to be relayed. */
 static long place_terminal(long master, const char *console)
 {
-	union {
-		struct cmsghdr head;
-		u8 bytes[CMSG_SPACE(sizeof(i32))];
-	} control;
-	static char name[] = "/dev/ptmx"; /* what runc says; who receives it looks at the descriptor only */
-	i32 fd = (i32)master;
 	if (!*console)
 		return relay_start(master);
 	long to = connect_to(console);
 	if (to < 0)
 		return to;
-	struct iovec data = {name, sizeof name - 1};
-	memset(&control, 0, sizeof control);
-	control.head =
-		(struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-	memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
-	struct msghdr head = {
-		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-	long r = sys(__NR_sendmsg, to, &head, MSG_NOSIGNAL);
+	long r = send_descriptor(to, "/dev/ptmx", master); /* what runc says; who receives it looks at the descriptor only */
 	sys_close(to);
 	sys_close(master);
-	return r < 0 ? r : 0;
+	return r;
+}
+
+long step_SEND_PIDFD(const struct step *step)
+{
+	long to = connect_to(step_text(step, 0));
+	if (to < 0)
+		return to;
+	long r = send_descriptor(to, "pidfd", self.child_fd);
+	sys_close(to);
+	return r;
 }
 
 static void take_terminal(u32 index, const i32 *fds)

@@ -48,6 +48,7 @@ def test_the_table_is_as_wide_as_runcs() -> None:
 
 
 def test_list_of_nothing(root: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path(root).mkdir(mode=0o700)
     assert run("--root", root, "list") == 0
     assert capfd.readouterr().out == "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
     assert run("--root", root, "list", "-f", "json") == 0
@@ -80,6 +81,13 @@ def test_one_broken_container_does_not_hide_the_others(root: str, capfd: pytest.
         (["resume", "nope"], 1, "container does not exist"),
         (["ps", "nope"], 1, "container does not exist"),
         (["delete", "nope"], 1, "container does not exist"),
+        (["state", ""], 1, "container id cannot be empty"),
+        (["help", "nope"], 3, "No help topic for 'nope'"),
+        (["--rootless", "perhaps", "list"], 1, 'invalid value "perhaps" for flag -rootless'),
+        (["--cgroup-manager", "mine", "list"], 1, 'invalid value "mine" for flag -cgroup-manager'),
+        (["--log", "/nonexistent/log", "list"], 1, "open /nonexistent/log: No such file or directory"),
+        (["--root", "/", "list"], 1, "Option --root argument should not be set to /"),
+        (["--root", "/nonexistent", "list"], 1, "open /nonexistent: no such file or directory"),
         (["delete", "a/b"], 1, "invalid container ID format"),
         (["list", "-f", "xml"], 1, "invalid format option"),
     ],

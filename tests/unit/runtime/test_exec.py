@@ -79,7 +79,8 @@ def test_a_user_without_group_keeps_the_group() -> None:
         ["--user=٣", "id"],
         ["--user=:5", "id"],
         ["--additional-gids=x", "id"],
-        ["--cap=CAP_NONE", "id"],
+        ["--env=A", "id"],
+        ["--env==x", "id"],
         [],
     ],
     ids=lambda words: " ".join(words) or "no-program",
@@ -145,6 +146,25 @@ def test_capabilities_may_be_added_to_none() -> None:
     values, arguments = options.parse(exec_verb.VERB.flags, ["--cap", "CAP_KILL", "id"], ordered=True)
     found = exec_verb.wanted_process(config, values, arguments).capabilities
     assert found == Capabilities(bounding=("CAP_KILL",), effective=("CAP_KILL",), permitted=("CAP_KILL",))
+
+
+def test_a_capability_is_ambient_beside_inheritable_ones() -> None:
+    process = CONFIG.process
+    assert process is not None
+    sets = Capabilities(inheritable=("CAP_KILL",))
+    values, arguments = options.parse(exec_verb.VERB.flags, ["--cap", "CAP_KILL", "id"], ordered=True)
+    config = CONFIG.replace(process=process.replace(capabilities=sets))
+    found = exec_verb.wanted_process(config, values, arguments).capabilities
+    assert found is not None
+    assert found.ambient == ("CAP_KILL",)
+    assert found.inheritable == ("CAP_KILL",)
+
+
+def test_a_pidfd_is_sent_to_who_asks_for_it() -> None:
+    rows = plan_of(CONFIG, pidfd_socket="/s", pid_file="/p")
+    names = [name for name, _, _ in rows]
+    assert rows[names.index("SEND_PIDFD")][2] == ("/s",)
+    assert names.index("SEND_PIDFD") < names.index("PID_FILE")  # who sees the file has the descriptor
 
 
 def test_the_steps_are_those_of_the_table() -> None:

@@ -137,6 +137,7 @@ def test_the_archive_is_made_used_and_renewed(tmp_path: Path) -> None:
     """A copy of the package, so that nobody else's archive is touched."""
     place = tmp_path / "place"
     place.mkdir()
+    (tmp_path / "state").mkdir(mode=0o700)
     subprocess.run(["cp", "-r", str(ENTRY.parent.parent), str(place)], check=True)
     for stale in place.rglob("hot.*.bin"):
         stale.unlink()

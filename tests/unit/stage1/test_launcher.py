@@ -50,7 +50,7 @@ def test_the_name_decides_and_arguments_pass_unchanged(prefix: Path) -> None:
 
 def test_engines_may_know_it_by_another_name(prefix: Path, tmp_path: Path) -> None:
     (tmp_path / "runc").symlink_to(prefix / "bin" / "pyrkt-oci")
-    assert call(tmp_path / "runc", "run").stdout.startswith("engines|1|1|run\n")
+    assert call(tmp_path / "runc", "run").stdout.startswith("engines|1|1|--called=runc|run\n")
 
 
 def test_variables_for_python_are_not_passed_on(prefix: Path) -> None:
