@@ -29,7 +29,7 @@ Module: type[ModuleType] = type(sys)
 _MAKERS = frozenset(("run", "create", "exec"))
 _IN_IMAGE = tuple(
     f"pyrkt.runtime.{name}"
-    for name in ("main", "run", "create", "exec", "start", "state", "kill", "delete", "list", "ps", "pause", "resume")
+    for name in ("main", "run", "create", "exec", "start", "state", "kill", "delete", "list", "rehearsal")
 ) + tuple(f"pyrkt.{name}" for name in ("runtime.filters", "cgroup.freeze", "cgroup.kill", "cgroup.remove"))
 TOGETHER = "+"
 """The entry of the archive that holds the code of what every run needs in one piece: half the time of one by one."""
@@ -163,6 +163,7 @@ def prepare(place: str) -> list[tuple[str, int, int]]:
     sys.meta_path.insert(0, recorder)
     for name in _IN_IMAGE:
         __import__(name)
+    sys.modules["pyrkt.runtime.rehearsal"].rehearse()
     sys.meta_path.remove(recorder)
     sources["pyrkt"] = _stamp(place, "/pyrkt/__init__.py")
     sources["pyrkt.runtime"] = _stamp(place, "/pyrkt/runtime/__init__.py")

@@ -14,7 +14,12 @@ enum { ALIGNMENT = 16, PAGE = 4096 };
 static const uintptr_t BASE = 0x1000000000;
 static const size_t ROOM = 64u << 20;
 
+struct spare {
+	struct spare *next;
+};
+
 static struct part parts[PARTS];
+static struct spare *spare[32]; /* by the power of two that is their size */
 static bool recording, exhausted;
 
 void *__real_malloc(size_t size);
@@ -68,18 +73,38 @@ bool memory_end(struct part found[PARTS])
 	return !exhausted;
 }
 
-/* The size stands before the block, for realloc. Nothing is used again: what is freed lies in pages nobody touches. */
+/* Sizes are powers of two, so that what is freed fits the next of its kind; the size stands before the block. */
+static unsigned kind_of(size_t size)
+{
+	unsigned kind = 4;
+	while (((size_t)1 << kind) < size)
+		kind++;
+	return kind;
+}
+
 static void *block(size_t size)
 {
-	if (size > ROOM) {
+	if (size > ROOM / 2) {
 		errno = ENOMEM;
+		exhausted = true;
 		return NULL;
 	}
-	size_t *found = take(&parts[BLOCKS], size + ALIGNMENT, ALIGNMENT);
-	if (!found)
+	unsigned kind = kind_of(size);
+	struct spare *found = spare[kind];
+	if (found) {
+		spare[kind] = found->next;
+		return found;
+	}
+	size_t *made = take(&parts[BLOCKS], ((size_t)1 << kind) + ALIGNMENT, ALIGNMENT);
+	if (!made)
 		return NULL;
-	found[0] = size;
-	return (char *)found + ALIGNMENT;
+	made[0] = (size_t)1 << kind;
+	return (char *)made + ALIGNMENT;
+}
+
+static size_t room_of(const void *pointer)
+{
+	return *(const size_t *)((const char *)pointer - ALIGNMENT);
 }
 
 void *__wrap_malloc(size_t size)
@@ -95,25 +120,34 @@ void *__wrap_calloc(size_t count, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	return block(count * size); /* never used before, so zero */
+	void *made = block(count * size);
+	return made ? memset(made, 0, count * size) : NULL;
 }
 
 void *__wrap_realloc(void *old, size_t size)
 {
 	if (old && !is_ours(old))
 		return __real_realloc(old, size);
+	if (old && size <= room_of(old))
+		return old;
 	void *made = __wrap_malloc(size);
 	if (made && old) {
-		size_t before = *(size_t *)((char *)old - ALIGNMENT);
-		memcpy(made, old, before < size ? before : size);
+		memcpy(made, old, room_of(old));
+		__wrap_free(old);
 	}
 	return made;
 }
 
+/* In a process that began as an image its blocks stay where they are. */
 void __wrap_free(void *old)
 {
-	if (!is_ours(old))
+	if (!is_ours(old)) {
 		__real_free(old);
+	} else if (recording) {
+		struct spare *freed = old;
+		freed->next = spare[kind_of(room_of(old))];
+		spare[kind_of(room_of(old))] = freed;
+	}
 }
 
 void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, long offset)

@@ -22,6 +22,7 @@ ARCHIVE = Path(str(sysconfig.get_config_var("LIBPL"))) / f"libpython{VERSION}.a"
 PROBE = """
 import os, sys
 TELL = "one"
+FLAGS = ()
 def main(words):
     import json
     facts = {"words": list(words), "argv": sys.argv[1:], "exe": os.readlink("/proc/self/exe"), "tell": TELL,
