@@ -56,3 +56,12 @@ class OverlayRoot(Record):
     work: str = ""
     volatile: bool = False
     userxattr: bool = False
+
+
+class ResctrlLayout(Record):
+    """Groups in resctrl: directories to make, (file, text) to write, directories to enter, and to remove in order."""
+
+    make: tuple[str, ...] = ()
+    write: tuple[tuple[str, str], ...] = ()
+    enter: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
