@@ -130,7 +130,7 @@ def _devices(linux: Linux) -> list[dict[str, Any]]:
         # "a" for all kinds became a kind of its own later.
         kinds = ("b", "c") if rule.type in {"", "a"} else (rule.type,)
         # in this order and once each, as the schema of 2015 wants them; none is all
-        access = "".join(letter for letter in "rwm" if letter in rule.access) or "rwm"
+        access = "".join(letter for letter in "rwm" if letter in rule.access and "a" not in rule.access) or "rwm"
         found += [{"type": kind, **numbers, "permissions": access} for kind in kinds]
     return found
 
