@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from pyrkt.cli.grammar import Value
 
-_WORDS = 4
-"""The step's index, its errno, a detail, and the descriptor that holds the plan and its causes."""
+_WORDS = 5
+"""The step's index, its errno, a detail, and two descriptors: the plan with its causes, what a program has said."""
 
 
 def failed(words: list[str], flags: Mapping[str, Value]) -> int:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pyrkt.kernel.host import Host
     from pyrkt.plan.place import Place, PodApp
     from pyrkt.plan.steps import Plan
-    from pyrkt.spec.layout import OverlayRoot
-    from pyrkt.spec.runtime import Config
+    from pyrkt.spec.layout import OverlayRoot, ResctrlLayout
+    from pyrkt.spec.runtime import Config, Process
 
 # Sysctls that belong to a namespace: beginning (a whole name has no dot at its end) and the namespace's type.
 _SYSCTLS = (
@@ -61,17 +61,21 @@ def container(
     """
     draft, subject = Draft(), Subject(config, bundle, host)
     draft.warnings += config.warnings()
-    program = process.required(subject)
-    _unsupported(subject)
+    program = config.process if place.exec_fifo else process.required(subject)
+    _unsupported(subject, place)
     late = devices.forbidden_to_make(subject)
     _before(draft, place, (cgroup,), late=late)
+    _resctrl(draft, place.resctrl)
     namespaces.join(draft, subject)
     namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
     namespaces.map_ids(draft, subject)
     namespaces.enter_cgroup(draft, subject, cgroup)
     process.all_processors(draft)
-    process.limits_from_outside(draft, subject, program)
+    namespaces.enter_resctrl(draft, place.resctrl)
+    if program:
+        process.limits_from_outside(draft, subject, program)
     _record(draft, place)
+    namespaces.move_devices(draft, subject)
     namespaces.own(draft, subject, place.keyring)
     namespaces.unshare_cgroup(draft, subject)
     rootfs.build(draft, subject, root, cgroup)
@@ -79,19 +83,29 @@ def container(
     hooks.add_hooks(draft, subject, place.id, "create_container", CHILD)
     _sysctls(draft, subject, place)
     rootfs.close(draft, subject, no_pivot=place.no_pivot)
+    if program:
+        _program(draft, subject, program, place, seccomp)
+    else:
+        rootfs.seal(draft, subject)
+        process.nothing(draft)
+    if place.foreground and not place.keep:
+        _after(draft, place, (cgroup,), place.exit_file)
+        hooks.add_hooks(draft, subject, place.id, "poststop", AFTER)
+        _remove(draft, place)
+    return draft.plan()
+
+
+def _program(draft: Draft, subject: Subject, program: Process, place: Place, seccomp: bytes) -> None:
+    """From the pivot to the program."""
     process.terminal(draft, program, place)
     rootfs.seal(draft, subject)
     process.temper(draft, subject, program)
     process.privileges(draft, subject, program, place, seccomp)
     if place.exec_fifo:
         draft.add(steps.WAIT_START, place.exec_fifo)
-    hooks.add_hooks(draft, subject, place.id, "start_container", CHILD)
+    env = process.environment(program)
+    hooks.add_hooks(draft, subject, place.id, "start_container", draft.phase, env=env)
     process.execute(draft, program)
-    if place.foreground and not place.keep:
-        _after(draft, place, (cgroup,), place.exit_file)
-        hooks.add_hooks(draft, subject, place.id, "poststop", AFTER)
-        _remove(draft, place)
-    return draft.plan()
 
 
 def pod(apps: tuple[PodApp, ...], host: Host, place: Place, cgroup: CgroupLayout | None = None) -> Plan:
@@ -108,7 +122,7 @@ def pod(apps: tuple[PodApp, ...], host: Host, place: Place, cgroup: CgroupLayout
     draft, layout = Draft(), cgroup or CgroupLayout()
     first = Subject(apps[0].config, apps[0].bundle, host)
     layouts = (layout, *(app.cgroup for app in apps))
-    _unsupported(first)
+    _unsupported(first, place)
     _before(draft, place, layouts)
     namespaces.join(draft, first)
     flags = namespaces.clone_flags(first) | namespaces.NEWNS
@@ -117,6 +131,7 @@ def pod(apps: tuple[PodApp, ...], host: Host, place: Place, cgroup: CgroupLayout
     namespaces.enter_cgroup(draft, first, layout)
     process.all_processors(draft)
     _record(draft, place)
+    namespaces.move_devices(draft, first)
     process.announce(draft, place)
     namespaces.own(draft, first, place.keyring)
     _sysctls(draft, first, place)
@@ -138,7 +153,7 @@ def _app(draft: Draft, app: PodApp, first: Subject, host: Host, place: Place) ->
         raise refuse("linux.namespaces", f"the apps of a pod share {kinds}: {app.name} differs from the first")
     if subject.linux.uid_mappings != first.linux.uid_mappings:
         raise refuse("linux.uidMappings", f"{app.name} differs from the first app of the pod")
-    _unsupported(subject)
+    _unsupported(subject, place)
     program = process.required(subject)
     draft.phase = CHILD
     draft.add(steps.APP, app.name, namespaces.NEWNS, int(app.fatal))
@@ -151,12 +166,7 @@ def _app(draft: Draft, app: PodApp, first: Subject, host: Host, place: Place) ->
     rootfs.build(draft, subject, app.rootfs, app.cgroup)
     hooks.add_hooks(draft, subject, place.id, "create_container", APP)
     rootfs.close(draft, subject, no_pivot=place.no_pivot)
-    process.terminal(draft, program, place)
-    rootfs.seal(draft, subject)
-    process.temper(draft, subject, program)
-    process.privileges(draft, subject, program, place, app.seccomp)
-    hooks.add_hooks(draft, subject, place.id, "start_container", APP)
-    process.execute(draft, program)
+    _program(draft, subject, program, place, app.seccomp)
 
 
 def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], *, late: bool = False) -> None:
@@ -216,8 +226,10 @@ def _meet(draft: Draft, subject: Subject, place: Place, late: CgroupLayout | Non
         hooks.add_hooks(draft, subject, place.id, "create_runtime", PARENT)
         draft.add(steps.MEET, cause="/hooks", phase=CHILD)
     process.announce(draft, place)
-    if wanted and wanted.poststart and not place.exec_fifo:
+    if wanted and wanted.poststart and place.foreground and not place.exec_fifo:
         draft.add(steps.STARTED, cause="/hooks/poststart", phase=PARENT)
+        if not hooks.ends_at_poststart(subject.config.oci_version):
+            draft.add(steps.LENIENT, cause="/ociVersion", phase=PARENT)
         hooks.add_hooks(draft, subject, place.id, "poststart", PARENT)
 
 
@@ -250,13 +262,17 @@ def _sysctls(draft: Draft, subject: Subject, place: Place) -> None:
         draft.add(steps.SYSCTL, name, value, cause="/linux/sysctl/" + given.replace("/", "~1"))
 
 
-def _unsupported(subject: Subject) -> None:
-    linux, host = subject.linux, subject.host
-    if linux.net_devices:
-        raise refuse("linux.netDevices", "moving network devices is not supported", hint="use a createRuntime hook")
-    if linux.intel_rdt:
-        raise refuse("linux.intelRdt", "resctrl is not supported")
-    if "time" in subject.own and host.kernel < (5, 6):
+def _resctrl(draft: Draft, layout: ResctrlLayout) -> None:
+    for directory in layout.make:
+        draft.add(steps.MKDIR, directory, 0o755, cause="/linux/intelRdt", phase=BEFORE)
+    for path, text in layout.write:
+        draft.add(steps.WRITE, path, text.encode(), cause="/linux/intelRdt", phase=BEFORE)
+
+
+def _unsupported(subject: Subject, place: Place) -> None:
+    if subject.linux.intel_rdt and not place.resctrl.enter:
+        raise refuse("linux.intelRdt", "intelRdt is specified in config, but Intel RDT is not enabled")
+    if "time" in subject.own and subject.host.kernel < (5, 6):
         raise refuse("linux.namespaces", "time namespaces need Linux 5.6")
 
 
@@ -267,6 +283,8 @@ def _after(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], exit_p
     for layout in layouts:
         for directory in layout.remove:
             draft.add(steps.RMDIR, directory, cause="/linux/cgroupsPath", phase=AFTER)
+    for directory in place.resctrl.remove:
+        draft.add(steps.RMDIR, directory, cause="/linux/intelRdt", phase=AFTER)
 
 
 def _remove(draft: Draft, place: Place) -> None:

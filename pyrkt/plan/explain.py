@@ -260,6 +260,9 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.SELINUX: lambda label: f"runcon {quote(label)}",
     steps.SCHEDULER: lambda data: f"sched_setattr policy {int.from_bytes(data[4:8], 'little')}",
     steps.AFFINITY: lambda mask: f"taskset, affinity: {int.from_bytes(mask, 'little'):#x}" if mask else "taskset all",
+    steps.NET_DEVICE: lambda name, new: f"ip link set {quote(name)} netns {{pid}} name {quote(new)}",
+    steps.HOLD: lambda: "wait, for nothing",
+    steps.LENIENT: lambda: "from here on a hook that fails is a warning",
     steps.IO_PRIORITY: lambda value: (
         f"ionice -c {next(name for name, n in IO_CLASSES.items() if n == value >> 13)} -n {value & 7}"
     ),

@@ -21,16 +21,20 @@ def state_text(subject: Subject, container: str, status: str) -> tuple[str, str]
     return '{"pid":', "," + dumps(state)[1:]
 
 
-def agent_text(subject: Subject, container: str, metadata: str) -> tuple[str, str]:
-    """Return what a seccomp agent is sent, up to the pid, and from there on (config-linux, Container Process State).
+def agent_text(subject: Subject, container: str, metadata: str, first: int) -> tuple[str, str, str]:
+    """Return what a seccomp agent is sent: up to the process' pid, up to it again, and from there on.
 
-    The state within has no pid: it needs none while the container is being created.
+    ``first``: the pid of the running container's first process, to whom the process is joined; 0 if it is that one.
+    Source: runtime-spec 1.3, config-linux, "The Container Process State".
     """
     outer: dict[str, Any] = {"ociVersion": subject.config.oci_version, "fds": ["seccompFd"]}
     if metadata:
         outer["metadata"] = metadata
-    outer["state"] = _state(subject, container, "creating")
-    return '{"pid":', "," + dumps(outer)[1:]
+    if first:
+        outer["state"] = {"pid": first, **_state(subject, container, "running")}
+        return '{"pid":', "," + dumps(outer)[1:], ""
+    before = "," + dumps(outer)[1:-1] + ',"state":{"pid":'
+    return '{"pid":', before, "," + dumps(_state(subject, container, "creating"))[1:] + "}"
 
 
 def _state(subject: Subject, container: str, status: str) -> dict[str, Any]:
@@ -42,8 +46,19 @@ def _state(subject: Subject, container: str, status: str) -> dict[str, Any]:
     return state
 
 
-def add_hooks(draft: Draft, subject: Subject, container: str, kind: str, phase: int) -> None:
-    """Append the hooks of one kind ("create_runtime") to ``phase``."""
+def ends_at_poststart(version: str) -> bool:
+    """Tell whether a container of this version of the specification ends where a poststart hook fails.
+
+    From 1.3 on that is an error, before it was to be warned of; as for runc's and runtime-tools' tests.
+    """
+    major, minor, *_ = version.split(".")
+    return (int(major), int(minor)) >= (1, 3)
+
+
+def add_hooks(
+    draft: Draft, subject: Subject, container: str, kind: str, phase: int, *, env: tuple[str, ...] = ()
+) -> None:
+    """Append the hooks of one kind ("create_runtime") to ``phase``; ``env`` is for those that have none."""
     hooks = subject.config.hooks
     if hooks is None:
         return
@@ -59,5 +74,5 @@ def add_hooks(draft: Draft, subject: Subject, container: str, kind: str, phase: 
     listed: tuple[Hook, ...] = getattr(hooks, kind)
     for place, hook in enumerate(listed):
         first, second = state_text(subject, container, status)
-        args = (hook.path, hook.args or (hook.path,), hook.env, hook.timeout or 0, first, second.encode())
+        args = (hook.path, hook.args or (hook.path,), hook.env or env, hook.timeout or 0, first, second.encode())
         draft.add(steps.HOOK, *args, cause=f"/hooks/{member}/{place}", phase=phase)

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrkt.kernel.host import Host
     from pyrkt.plan.draft import Draft, Subject
-    from pyrkt.spec.layout import CgroupLayout
+    from pyrkt.spec.layout import CgroupLayout, ResctrlLayout
     from pyrkt.spec.runtime import IdMapping
 
 # include/uapi/linux/sched.h
@@ -130,6 +130,19 @@ def own(draft: Draft, subject: Subject, keyring: str) -> None:
     _names(draft, subject)
 
 
+def move_devices(draft: Draft, subject: Subject) -> None:
+    """Take network devices of the host along, under the names they are to have there."""
+    moved: set[str] = set()
+    for name, device in subject.linux.net_devices.items():
+        where, new_name = f"linux.netDevices.{name}", device.name or name
+        if not subject.host.privileged:
+            raise refuse(where, "network devices are not supported for rootless containers")
+        if new_name in moved:
+            raise refuse(where, f"two devices would be called {new_name!r}")
+        moved.add(new_name)
+        draft.add(steps.NET_DEVICE, name, new_name, cause=f"/linux/netDevices/{name}", phase=PARENT)
+
+
 def _names(draft: Draft, subject: Subject) -> None:
     config = subject.config
     for name, value, code in (
@@ -162,6 +175,13 @@ def enter_cgroup(draft: Draft, subject: Subject, cgroup: CgroupLayout) -> None:
         return
     for file in files:
         draft.add(steps.ENTER_CGROUP, file.rpartition("/")[0], cause=cause)
+
+
+def enter_resctrl(draft: Draft, layout: ResctrlLayout) -> None:
+    """Put the process, and so all that it makes, into its groups of resctrl, before it does anything."""
+    for directory in layout.enter:
+        slot = draft.open(f"{directory}/tasks", O_WRONLY, "/linux/intelRdt")
+        draft.add(steps.ENTER_CGROUP_SLOT, slot, cause="/linux/intelRdt", phase=PARENT)
 
 
 def unshare_cgroup(draft: Draft, subject: Subject) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrkt.base.record import Record
-from pyrkt.spec.layout import CgroupLayout, OverlayRoot
+from pyrkt.spec.layout import CgroupLayout, OverlayRoot, ResctrlLayout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Place(Record):
     ``on_failure``: the program that tells the user which step failed.
     ``no_pivot``: the root of the host is a ramfs, which cannot be pivoted away from.
     ``host_network``: the network namespace that linux.namespaces joins by path is the caller's own.
+    ``first_pid``: of the running container, which the process joins.
+    ``resctrl``: the container's groups in resctrl.
     ``keyring``: the name of the new session keyring; "" keeps the caller's.
     ``grace_ms``: how long a pod's apps get between TERM and KILL.
     """
@@ -48,6 +50,8 @@ class Place(Record):
     on_failure: tuple[str, ...] = ()
     no_pivot: bool = False
     host_network: bool = False
+    first_pid: int = 0
+    resctrl: ResctrlLayout = ResctrlLayout()
     keyring: str = ""
     grace_ms: int = 10_000
 

@@ -45,6 +45,19 @@ def required(subject: Subject) -> Process:
     return process
 
 
+def nothing(draft: Draft) -> None:
+    """Wait for an end that only a signal can bring: a container may be made without saying what it is to run.
+
+    Source: runtime-spec 1.3, config, "process" is required when start is called, not before.
+    """
+    draft.add(steps.CLOSE_FDS, 3)
+    draft.add(steps.CAPS_BOUND, 0)
+    draft.add(steps.CAPS, 0, 0, 0, 0)
+    draft.add(steps.NO_NEW_PRIVS)
+    draft.add(steps.HOLD, cause="/process")
+    draft.add(steps.EXEC, "/", ("/",), (), cause="/process")  # where every plan ends; this one does not come here
+
+
 def stdio(draft: Draft, app: PodApp) -> None:
     """Give an app of a pod the files it reads from and writes to."""
     opened: dict[str, int] = {}
@@ -258,8 +271,9 @@ def filter_calls(draft: Draft, subject: Subject, place: Place, program: bytes) -
         return
     slot = draft.slot("linux.seccomp.listenerPath")
     draft.add(steps.CONNECT, slot, seccomp.listener_path, cause="/linux/seccomp/listenerPath", phase=BEFORE)
-    first, second = agent_text(subject, place.id, seccomp.listener_metadata)
-    draft.add(steps.SECCOMP_AGENT, flags, program, slot, first, second.encode(), cause="/linux/seccomp")
+    first, second, third = agent_text(subject, place.id, seccomp.listener_metadata, place.first_pid)
+    args = (flags, program, slot, first, second.encode(), third.encode())
+    draft.add(steps.SECCOMP_AGENT, *args, cause="/linux/seccomp")
 
 
 def _asks_agent(seccomp: Seccomp) -> bool:

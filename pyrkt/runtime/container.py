@@ -22,7 +22,7 @@ from pyrkt.base.errors import Busy, CannotCreate, InvalidSpec, NoPermission, Not
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.kernel import lock, process
-from pyrkt.spec.layout import CgroupLayout
+from pyrkt.spec.layout import CgroupLayout, ResctrlLayout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def check_id(text: str) -> str:
 
 
 class Container(Record):
-    """What state.json says. ``created`` is RFC 3339; ``hooks`` names the kinds that Python is still to run."""
+    """What state.json says. ``created`` is RFC 3339; ``hooks`` names the kinds that Python is still to run.
+
+    ``startable`` tells whether it has a process; ``resctrl`` are its groups there: enter, remove.
+    """
 
     directory: str
     id: str
@@ -58,6 +61,8 @@ class Container(Record):
     cgroup: CgroupLayout
     own_pids: bool = True
     hooks: tuple[str, ...] = ()
+    startable: bool = True
+    resctrl: ResctrlLayout = ResctrlLayout()
 
     @property
     def cgroups(self) -> tuple[str, ...]:
@@ -174,7 +179,7 @@ def save(container: Container, config: bytes) -> None:
     if facts := _facts(container):
         _write_new(container.path("quick"), facts)
     layout = container.cgroup
-    document = {
+    document: dict[str, Any] = {
         "format": FORMAT,
         "ociVersion": container.oci_version,
         "id": container.id,
@@ -194,13 +199,17 @@ def save(container: Container, config: bytes) -> None:
         "ownPids": container.own_pids,
         "hooks": container.hooks,
     }
+    if not container.startable:
+        document["startable"] = False
+    if container.resctrl.enter:
+        document["resctrl"] = {"enter": container.resctrl.enter, "remove": container.resctrl.remove}
     _write_new(container.path("state.json"), fastjson.dumps(document).encode())
 
 
 def _facts(container: Container) -> bytes:
     """Return what the launcher needs to know, in lines; nothing if a name in it would spoil the lines."""
     lines = ["pyrkt 1"]
-    if "poststart" not in container.hooks:
+    if "poststart" not in container.hooks and container.startable:
         lines.append("start")
     if "poststop" not in container.hooks:
         lines.append("delete")
@@ -208,7 +217,7 @@ def _facts(container: Container) -> bytes:
         lines.append("kill")
     file = "freezer.state" if container.cgroup.path("freezer") else "cgroup.freeze"
     lines += [f"freezer {directory}/{file}" for directory in container.freezer]
-    lines += [f"cgroup {directory}" for directory in container.cgroups]
+    lines += [f"cgroup {directory}" for directory in (*container.cgroups, *container.resctrl.remove)]
     if any("\n" in line for line in lines):
         return b""
     return "\n".join([*lines, "end", ""]).encode("utf-8", "surrogateescape")
@@ -284,6 +293,8 @@ def _parse(data: bytes, directory: str) -> Container:
             ),
             own_pids=r["ownPids"].boolean(),
             hooks=r["hooks"].texts(),
+            startable=r["startable"].boolean(default=True),
+            resctrl=ResctrlLayout(enter=r["resctrl"]["enter"].texts(), remove=r["resctrl"]["remove"].texts()),
         )
     except InvalidSpec as error:
         error.hint = error.hint or "delete --force removes what is left of the container"

@@ -92,6 +92,8 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, co
         preserve_fds=preserve_fds,
         on_failure=() if values["detach"] else launching.program_words(settings, "failed", "exec", container.id),
         keyring=f"_ses.{container.id}",
+        first_pid=first[0],
+        resctrl=container.resctrl,
     )
     facts = host.probe()
     plan = joining.plan_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pyrkt.base.errors import NotExecutable, ProgramMissing, PyrktError, StartFailed
-from pyrkt.plan.steps import decode
+from pyrkt.plan.steps import AFTER, PARENT, decode
 from pyrkt.runtime import container as containers
 from pyrkt.runtime.options import Verb
 from pyrkt.spec import steps
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 VERB = Verb(
     name="failed",
     summary="said by stage1 when a step fails",
-    arguments="run|exec <container-id> INDEX ERRNO DETAIL PLAN",
-    least=6,
-    most=6,
+    arguments="run|exec <container-id> INDEX ERRNO DETAIL PLAN SAID",
+    least=7,
+    most=7,
     ordered=True,
 )
 _SIZE_AT, _MAX_PLAN = 12, 64 << 20
@@ -53,13 +53,25 @@ def _plan(descriptor: int) -> Plan:
     return decode(data[: int.from_bytes(data[_SIZE_AT : _SIZE_AT + 4], "little")])
 
 
+def _goes_on(plan: Plan, index: int) -> bool:
+    """Tell whether the failed step ends nothing: a hook after the end, or one that version 1.2 is lenient with."""
+    if not 0 <= index < len(plan.steps):
+        return False
+    step = plan.steps[index]
+    lenient = any(other.code == steps.LENIENT for other in plan.steps[:index])
+    return step.phase == AFTER or (step.phase == PARENT and step.code == steps.HOOK and lenient)
+
+
 def main(settings: Settings, _values: dict[str, Any], arguments: list[str]) -> int:
     """Say what failed; the exit code is runc's: 1 for run, 255 for exec."""
     verb, name = arguments[:2]
     if not all(word.lstrip("-").isdigit() for word in arguments[2:]):
         raise PyrktError("failed is called by stage1 only")
-    plan = _plan(int(arguments[-1]))
+    plan = _plan(int(arguments[-2]))
     error = in_runcs_words(launch.failed(arguments), plan)
+    if _goes_on(plan, int(arguments[2])):
+        settings.log.warning(error.message)
+        return 0
     if verb == "exec":
         settings.log.error(error, "exec failed: ")
         return 255

@@ -8,6 +8,7 @@ import os
 from pyrkt.base import fastjson
 from pyrkt.base.errors import PyrktError
 from pyrkt.kernel import pidfd
+from pyrkt.stage1 import failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrkt.spec.runtime import Hook
+
+_MOST_SAID = 4096
 
 
 def run_all(hooks: Sequence[Hook], state: dict[str, Any], kind: str, failed: Callable[[PyrktError], None]) -> None:
@@ -25,13 +28,17 @@ def run_all(hooks: Sequence[Hook], state: dict[str, Any], kind: str, failed: Cal
     """
     data = fastjson.dumps(state).encode()
     for index, hook in enumerate(hooks):
+        said = os.memfd_create("said", os.MFD_CLOEXEC)
         try:
-            _run(hook, data, f"error running {kind} hook #{index}")
-        except PyrktError as error:
-            failed(error)
+            problem = _run(hook, data, said)
+            words = os.pread(said, _MOST_SAID, max(0, os.fstat(said).st_size - _MOST_SAID))
+        finally:
+            os.close(said)
+        if problem:
+            failed(PyrktError(failure.hook_words(f"/hooks/{kind}/{index}", hook.path, problem, words)))
 
 
-def _run(hook: Hook, data: bytes, where: str) -> None:
+def _run(hook: Hook, data: bytes, said: int) -> str:
     source = os.memfd_create("state", os.MFD_CLOEXEC)
     try:
         os.write(source, data)
@@ -39,19 +46,19 @@ def _run(hook: Hook, data: bytes, where: str) -> None:
         pid = os.posix_spawn(
             hook.path,
             hook.args or (hook.path,),
-            dict(variable.split("=", 1) for variable in hook.env),
-            file_actions=[(os.POSIX_SPAWN_DUP2, source, 0)],
+            dict(variable.split("=", 1) for variable in hook.env if "=" in variable),
+            file_actions=[(os.POSIX_SPAWN_DUP2, source, 0)] + [(os.POSIX_SPAWN_DUP2, said, fd) for fd in (1, 2)],
             setpgroup=0,  # a timeout ends its children too
             setsigdef=(_signal.SIGPIPE,),
         )
     except OSError as error:
-        raise PyrktError(f"{where}: cannot run {hook.path}: {error.strerror}") from None
+        return f"it cannot run: {error.strerror}"
     finally:
         os.close(source)
-    _await(pid, hook, where)
+    return _await(pid, hook)
 
 
-def _await(pid: int, hook: Hook, where: str) -> None:
+def _await(pid: int, hook: Hook) -> str:
     descriptor = pidfd.open(pid)
     try:
         ended = pidfd.wait(descriptor, float(hook.timeout) if hook.timeout else None)
@@ -60,7 +67,4 @@ def _await(pid: int, hook: Hook, where: str) -> None:
         code = pidfd.exit_code(descriptor)
     finally:
         os.close(descriptor)
-    if not ended:
-        raise PyrktError(f"{where}: {hook.path} took longer than {hook.timeout} s")
-    if code:
-        raise PyrktError(f"{where}: {hook.path} failed with exit code {code}")
+    return failure.how_it_ended(code if ended else failure.TIMED_OUT, hook.timeout or 0) if code else ""

@@ -61,6 +61,7 @@ def plan_of(
     namespaces.clone(draft, 0, cgroup)
     namespaces.enter_cgroup(draft, subject, cgroup)
     process.final_affinity(draft, program)
+    namespaces.enter_resctrl(draft, place.resctrl)
     process.limits_from_outside(draft, subject, program)
     process.announce(draft, place)
     namespaces.own(draft, subject, place.keyring)

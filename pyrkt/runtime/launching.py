@@ -19,7 +19,7 @@ from pyrkt.runtime import container as containers
 from pyrkt.runtime import placing
 from pyrkt.runtime.container import Container
 from pyrkt.runtime.options import NUMBER, SWITCH, TEXT, flag
-from pyrkt.spec.layout import CgroupLayout
+from pyrkt.spec.layout import CgroupLayout, ResctrlLayout
 from pyrkt.spec.runtime import Config, parse_config
 
 TYPE_CHECKING = False
@@ -137,7 +137,7 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
     bundle = os.path.abspath(values["bundle"] or ".")
     data, config, rootfs = read_config(bundle, values["config"])
     if config.process is None and verb == "run":
-        raise InvalidSpec("is required to run a container", document="config.json", where="process")
+        raise InvalidSpec("process property must not be empty", document="config.json", where="process")
     check_terminal(settings, config, values["console-socket"], detached=detached)
     sockets = _passed_sockets()
     preserve_fds = preserved(values["preserve-fds"], sockets)
@@ -164,6 +164,7 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
         on_failure=() if detached else program_words(settings, "failed", "run", name),
         no_pivot=values["no-pivot"],
         host_network=_joins(config) and _checked_network(config),
+        resctrl=_resctrl(config, name),
         keyring="" if values["no-new-keyring"] else f"_ses.{name}",
     )
     plan = compiler.container(config, bundle, host, layout, place, seccomp=compiled_filter(config, settings))
@@ -178,13 +179,23 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
             annotations=config.annotations,
             cgroup=layout,
             own_pids=config.linux is not None and any(n.type == "pid" and not n.path for n in config.linux.namespaces),
-            hooks=_hooks_left(config, detached=detached or keep, fifo=fifo),
+            hooks=_hooks_left(config, detached=detached, keep=keep),
+            startable=config.process is not None,
+            resctrl=place.resctrl,
         ),
         config=data,
         plan=plan,
         fifo=fifo,
         preserve_fds=preserve_fds,
     )
+
+
+def _resctrl(config: Config, name: str) -> ResctrlLayout:
+    if config.linux is None or config.linux.intel_rdt is None:
+        return ResctrlLayout()
+    from pyrkt.cgroup import resctrl  # noqa: PLC0415 - few hosts have it
+
+    return resctrl.layout(config.linux.intel_rdt, name, resctrl.probe())
 
 
 def _joins(config: Config) -> bool:
@@ -217,11 +228,14 @@ def _traces(directory: str) -> tuple[str, ...]:
     return tuple(f"{directory}/{name}" for name in ("pid", "config.json", "quick", "state.json"))
 
 
-def _hooks_left(config: Config, *, detached: bool, fifo: bool) -> tuple[str, ...]:
-    """Return the kinds of hooks that stage1 will not be there to run."""
-    if config.hooks is None or not detached:
+def _hooks_left(config: Config, *, detached: bool, keep: bool) -> tuple[str, ...]:
+    """Return the kinds of hooks that stage1 will not run: it leaves, or ends before the container is deleted."""
+    if config.hooks is None:
         return ()
-    kinds = (("poststart", fifo and config.hooks.poststart), ("poststop", config.hooks.poststop))
+    kinds = (
+        ("poststart", detached and config.hooks.poststart),
+        ("poststop", (detached or keep) and config.hooks.poststop),
+    )
     return tuple(kind for kind, hooks in kinds if hooks)
 
 
@@ -276,7 +290,7 @@ def give_up(settings: Settings, container: Container) -> None:
     from pyrkt.runtime import lifecycle  # noqa: PLC0415 - only failures pay
 
     try:
-        lifecycle.take_away(container.replace(hooks=()), settings.log)
+        lifecycle.take_away(container, settings.log)
     except PyrktError as error:
         settings.log.warning(f"{error.message}; delete --force {container.id} tries again")
     except OSError as error:

@@ -93,5 +93,7 @@ def take_away(container: Container, log: Log) -> None:
 
     end(container)
     remove.remove(container.cgroups, container.cgroup.kill)
+    if container.resctrl.remove:
+        remove.remove(container.resctrl.remove)
     run_hooks(container, "poststop", Status(name=STOPPED), lambda error: log.warning(error.message))
     containers.forget(container.directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyrkt.runtime import container as containers
 from pyrkt.runtime import create, launching
 from pyrkt.runtime.options import SWITCH, Verb, flag
 from pyrkt.stage1 import launch
@@ -41,5 +42,10 @@ def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> in
             launching.give_up(settings, intent.container)
             raise
     create.act(settings, intent)
+    if "poststart" in intent.container.hooks:
+        from pyrkt.runtime import start  # noqa: PLC0415 - containers with hooks are rare
+
+        container = intent.container
+        start.poststart(settings, container, containers.recorded_pid(container.directory)[0])
     os.close(descriptor)
     return 0

@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from pyrkt.base.errors import Busy, PyrktError
+from pyrkt.base.errors import Busy, InvalidSpec, PyrktError
 from pyrkt.runtime import container as containers
 from pyrkt.runtime.container import CREATED, RUNNING, STOPPED, Container, Status
 from pyrkt.runtime.options import Verb
@@ -31,10 +31,12 @@ def main(settings: Settings, _values: dict[str, Any], arguments: list[str]) -> i
             if current.name == STOPPED:
                 raise Busy("cannot start a container that has stopped", hint="delete it and create it again")
             raise Busy("cannot start an already running container")
+        if not container.startable:
+            raise InvalidSpec("process property must not be empty", document="config.json", where="process")
         hooks = "poststart" in container.hooks
         _release(container, until_it_runs=hooks)
         if hooks:
-            _poststart(settings, container, current.pid)
+            poststart(settings, container, current.pid)
     finally:
         os.close(descriptor)
     return 0
@@ -87,12 +89,13 @@ def _await_program(poll: select.poll, fifo: int, process: int) -> None:
         pass
 
 
-def _poststart(settings: Settings, container: Container, pid: int) -> None:
+def poststart(settings: Settings, container: Container, pid: int) -> None:
     """Run the poststart hooks; a failing one ends the container, or is warned of, as its ociVersion has it."""
-    from pyrkt.runtime import lifecycle  # noqa: PLC0415 - containers with hooks are rare
+    from pyrkt.plan.hooks import ends_at_poststart  # noqa: PLC0415 - containers with hooks are rare
+    from pyrkt.runtime import lifecycle  # noqa: PLC0415 - the same
 
     def failed(error: PyrktError) -> None:
-        if _fails(container.oci_version):
+        if ends_at_poststart(container.oci_version):
             raise error
         settings.log.warning(error.message)
 
@@ -101,9 +104,3 @@ def _poststart(settings: Settings, container: Container, pid: int) -> None:
     except PyrktError:
         lifecycle.take_away(container, settings.log)
         raise
-
-
-def _fails(version: str) -> bool:
-    """Tell whether a failing poststart hook is an error: so says 1.3 ("Lifecycle" 9); before, it was a warning."""
-    major, minor = version.split(".")[:2]
-    return (int(major), int(minor)) >= (1, 3)

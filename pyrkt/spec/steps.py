@@ -87,6 +87,9 @@ INIT = 121
 EXIT_FILE = 140
 OWN_NULL = 160
 AFFINITY = 170
+NET_DEVICE = 171
+HOLD = 172
+LENIENT = 173
 VOLUME = 180
 ID_MAPS = 181
 REMOUNT = 182
@@ -169,7 +172,7 @@ TABLE = {
     WAIT_START: ("WAIT_START", "s", 4),
     EXEC: ("EXEC", "sll", 12),
     DUMPABLE: ("DUMPABLE", "i", 12),
-    SECCOMP_AGENT: ("SECCOMP_AGENT", "ibisb", 12),
+    SECCOMP_AGENT: ("SECCOMP_AGENT", "ibisbb", 12),
     MEMORY_POLICY: ("MEMORY_POLICY", "iib", 12),
     HOME: ("HOME", "i", 12),
     APP: ("APP", "sii", 4),
@@ -177,6 +180,9 @@ TABLE = {
     EXIT_FILE: ("EXIT_FILE", "s", 16),
     OWN_NULL: ("OWN_NULL", "", 12),
     AFFINITY: ("AFFINITY", "b", 5),
+    NET_DEVICE: ("NET_DEVICE", "ss", 2),
+    HOLD: ("HOLD", "", 4),
+    LENIENT: ("LENIENT", "", 2),
     VOLUME: ("VOLUME", "ssiiiiii", 12),
     ID_MAPS: ("ID_MAPS", "ibb", 1),
     REMOUNT: ("REMOUNT", "sis", 12),

@@ -109,13 +109,15 @@ long step_SECCOMP_AGENT(const struct step *step)
 		return listener;
 	struct iovec data[] = {{(void *)(uintptr_t)step->arg[3].at, step->arg[3].size - 1},
 			       {digits, pid.used},
-			       {(void *)(uintptr_t)step->arg[4].at, step->arg[4].size}};
+			       {(void *)(uintptr_t)step->arg[4].at, step->arg[4].size},
+			       {digits, step->arg[5].size ? pid.used : 0},
+			       {(void *)(uintptr_t)step->arg[5].at, step->arg[5].size}};
 	memset(&control, 0, sizeof control);
 	control.head = (struct cmsghdr){
 		.cmsg_len = CMSG_LEN(sizeof listener), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
 	memcpy(CMSG_DATA(&control.head), &listener, sizeof listener);
 	struct msghdr head = {
-		.msg_iov = data, .msg_iovlen = 3, .msg_control = &control, .msg_controllen = sizeof control};
+		.msg_iov = data, .msg_iovlen = sizeof data / sizeof *data, .msg_control = &control, .msg_controllen = sizeof control};
 	long r = sys(__NR_sendmsg, agent, &head, MSG_NOSIGNAL);
 	sys_close(listener);
 	return r < 0 ? r : 0;

@@ -88,7 +88,7 @@ long step_CLOSE_FDS(const struct step *step)
 	if (first < FIRST_FD || first > INT_MAX)
 		return -EINVAL;
 	bool agent = comes(STEP_SECCOMP_AGENT);
-	bool proc = agent || comes(STEP_USER) || comes(STEP_HOOK) || comes(STEP_WAIT_START);
+	bool proc = agent || comes(STEP_USER) || comes(STEP_WAIT_START);
 	long r = close_own(!proc, !agent);
 	if (r < 0)
 		return r;
@@ -255,6 +255,19 @@ long step_WAIT_START(const struct step *step)
 		return fifo;
 	sys(__NR_write, fifo, "0", 1); /* SIGPIPE is blocked: a reader that has gone again has started us all the same */
 	return 0; /* it is closed when the program runs: whoever reads sees then that it does */
+}
+
+/* The signals of a container that nobody can start find the process as they would find one that waits. */
+long step_HOLD(const struct step *step)
+{
+	struct message message = {READY, self.index, 0, 0};
+	(void)step;
+	long r = send_message(self.channel, &message, NULL, 0);
+	if (r < 0)
+		return r;
+	close_all_but(0, NULL, 0);
+	for (;;)
+		sys(__NR_ppoll, NULL, 0, NULL, NULL, 0); /* until it is killed */
 }
 
 /* An app tells PID 1 that it is set up, and waits for the others. */

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C half of signal; its enums cost 3 ms
 import errno as numbers
 from os import strerror
 
-from pyrkt.base.errors import NotExecutable, ProgramMissing, StartFailed
+from pyrkt.base.errors import NotExecutable, ProgramMissing, StartFailed, printable
 from pyrkt.spec import steps
 
 TYPE_CHECKING = False
@@ -38,11 +39,12 @@ DETAILS = {
     21: "changing the directory",
     22: "mapping the ids of the mount",
     23: "copying what the mount covers",
+    24: "giving it its addresses again",
     40: "finding its interpreter",
 }
 NO_INTERPRETER = 40
 _OPENING, _TARGET, _MAKING, _OPTION, _PROC, _TYPE = 1, 2, 3, 4, 8, 14
-_TIMED_OUT, _MISSING_PROGRAM, _SIGNALLED = 124, 127, 128
+TIMED_OUT, _MISSING_PROGRAM, _SIGNALLED = 124, 127, 128
 
 # What a person would call the step; {0} is its first argument.
 _WORDS = {
@@ -114,6 +116,9 @@ _WORDS = {
     steps.SELINUX: "applying the SELinux label {0}",
     steps.SCHEDULER: "setting the scheduler",
     steps.AFFINITY: "setting the processors to run on",
+    steps.NET_DEVICE: "moving the network device {0} into the container as {1}",
+    steps.HOLD: "waiting to be started",
+    steps.LENIENT: "going on",
     steps.IO_PRIORITY: "setting the I/O priority",
     steps.MEMORY_POLICY: "setting the memory policy",
     steps.CHDIR: "going to the working directory {0}",
@@ -161,6 +166,8 @@ _STEP_HINTS = {
     (steps.OOM_SCORE, numbers.EACCES): "lowering oom_score_adj needs CAP_SYS_RESOURCE on the host",
     (steps.SCHEDULER, numbers.EPERM): _SCHEDULER_HINT,
     (steps.SCHEDULER, numbers.EINVAL): "sched_setattr(2) tells which values go together; SCHED_ISO is no kernel's",
+    (steps.NET_DEVICE, numbers.ENODEV): "ip link shows the devices of the host",
+    (steps.NET_DEVICE, numbers.EEXIST): "the container's network namespace has a device of that name",
     (steps.AFFINITY, numbers.EINVAL): "none of these processors is there, or is the container's",
     (steps.MEMORY_POLICY, numbers.EINVAL): "the nodes must exist, and be the container's; see set_mempolicy(2)",
     (steps.TERMINAL, numbers.ENOENT): "a terminal needs a devpts on /dev/pts in the container",
@@ -208,7 +215,7 @@ def _because(cause: str) -> str:
 
 
 def _ended(detail: int) -> str:
-    if detail == _TIMED_OUT:
+    if detail == TIMED_OUT:
         return "it took too long and was killed"
     return f"it was killed by signal {detail - _SIGNALLED}" if detail > _SIGNALLED else f"it failed with code {detail}"
 
@@ -225,15 +232,36 @@ def _hint(code: int, errno: int, detail: int) -> str:
 def _program_hint(code: int, detail: int) -> str:
     if code == steps.MAP_HELPER:
         return "it needs the Debian package uidmap, installed setuid, and ranges in /etc/subuid and /etc/subgid"
-    return "it was not found" if detail == _MISSING_PROGRAM else "what it says itself stands above, if anything"
+    if detail in {_MISSING_PROGRAM, _MISSING_PROGRAM - 1}:
+        return "it must be there, and be executable, with the interpreter it names"
+    return "run by itself, with the state on its standard input, it should end with 0"
 
 
-def failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail: int) -> PyrktError:
+def how_it_ended(code: int, timeout: int) -> str:
+    """Return, in runc's words, how a hook failed: by its exit code, 128 + its signal, or TIMED_OUT."""
+    if code == TIMED_OUT:
+        return f"hook ran past specified timeout of {float(timeout):.1f}s"
+    if code > _SIGNALLED:
+        return f"signal: {(_signal.strsignal(code - _SIGNALLED) or str(code - _SIGNALLED)).lower()}"
+    return f"exit status {code}"
+
+
+def hook_words(cause: str, path: str, how: str, said: bytes) -> str:
+    """Return, in runc's words, that the hook at the place ``cause`` failed; what it has ``said`` is the reason."""
+    _, kind, number = cause.rsplit("/", 2)
+    text = printable(" | ".join(said.decode("utf-8", "replace").strip().splitlines()))
+    message = f"error running {kind} hook #{number}: {path} (config.json: {cause}): {how}"
+    return f"{message}, it said: {text}" if text else message
+
+
+def failure(
+    plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail: int, *, said: bytes = b""
+) -> PyrktError:
     """Return the error to raise for step ``index`` of ``plan`` that failed with ``errno``.
 
     ``errno`` 0 means that a program which the step ran failed, and ``detail`` is its exit code or 128 + its signal;
     otherwise ``detail`` is a number of details.h. The class is ProgramMissing or NotExecutable for the program
-    itself, else StartFailed.
+    itself, else StartFailed. ``said`` is what a hook has written.
     """
     try:
         code, values = _arguments(plan, index)
@@ -249,6 +277,10 @@ def failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail
         missing = errno in {numbers.ENOENT, numbers.ENOTDIR}
         kind = ProgramMissing if missing else NotExecutable
         return kind(f"{sentence}: {strerror(errno)}", hint=_EXEC_HINTS.get(errno, ""))
+    if code == steps.HOOK and errno == 0 and index < len(causes) and causes[index].startswith("/hooks/"):
+        how = how_it_ended(detail, int(values[3]))
+        words = hook_words(causes[index], str(values[0]), how, said)
+        return StartFailed(words, hint=_program_hint(code, detail))
     if errno == 0:
         return StartFailed(f"{sentence}: {_ended(detail)}", hint=_program_hint(code, detail))
     reason = f"{DETAILS[detail]}: {strerror(errno)}" if DETAILS.get(detail) else strerror(errno)

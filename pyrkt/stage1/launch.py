@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NAME = "pyrkt-stage1"
 _REPORT_SIZE = 16  # struct report of supervise.c: i32 index, i32 errno, i64 detail or pid
+_MOST_SAID = 4096  # bytes of what a failed program has said: its end
 _STAYS, _LEFT = -1, -2
 _SIZE_AT, _HEADER_SIZE = 12, 16
 
@@ -45,7 +46,7 @@ def _handed_over(plan: bytes, causes: tuple[str, ...]) -> int:
 def run(plan: bytes, causes: tuple[str, ...] = ()) -> NoReturn:
     """Become stage1 with ``plan``; what then ends this process is the container's exit code, or 128 + its signal.
 
-    If a step fails, stage1 becomes the plan's ON_FAILURE program, with four more arguments: hand them to ``failed``.
+    If a step fails, stage1 becomes the plan's ON_FAILURE program, with five more arguments: hand them to ``failed``.
     """
     program = _program()
     os.execve(program, [_NAME, str(_handed_over(plan, causes)), "-"], os.environ)  # noqa: S606 - to become it is the point
@@ -74,19 +75,20 @@ def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0) -
         for descriptor in (program, words, outward):
             os.close(descriptor)
     try:
-        return _outcome(pid, _read(inward), plan, causes)
+        return _outcome(pid, inward, plan, causes)
     finally:
         os.close(inward)
 
 
-def _read(descriptor: int) -> bytes:
+def _read(descriptor: int, size: int) -> bytes:
     data = b""
-    while len(data) < _REPORT_SIZE and (more := os.read(descriptor, _REPORT_SIZE - len(data))):
+    while len(data) < size and (more := os.read(descriptor, size - len(data))):
         data += more
     return data
 
 
-def _outcome(pid: int, report: bytes, plan: bytes, causes: tuple[str, ...]) -> int:
+def _outcome(pid: int, inward: int, plan: bytes, causes: tuple[str, ...]) -> int:
+    report = _read(inward, _REPORT_SIZE)
     if len(report) < _REPORT_SIZE:
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
@@ -94,30 +96,38 @@ def _outcome(pid: int, report: bytes, plan: bytes, causes: tuple[str, ...]) -> i
     index, errno, value = (int.from_bytes(report[a:b], "little", signed=True) for a, b in ((0, 4), (4, 8), (8, 16)))
     if errno == 0 and index == _STAYS:
         return value
+    said = _read(inward, _MOST_SAID) if index >= 0 else b""
     os.waitpid(pid, 0)  # when it is gone, the container is our subreaper's child
     if errno == 0 and index == _LEFT:
         return value
 
-    raise _failure(plan, causes, index, errno, value)
+    raise _failure(plan, causes, (index, errno, value), said)
 
 
-def _failure(plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail: int) -> PyrktError:
+def _failure(plan: bytes, causes: tuple[str, ...], numbers: tuple[int, int, int], said: bytes) -> PyrktError:
     from pyrkt.stage1.failure import failure  # noqa: PLC0415 - a start that succeeds needs none of its words
 
-    return failure(plan, causes, index, errno, detail)
+    return failure(plan, causes, *numbers, said=said)
 
 
 def failed(arguments: list[str]) -> PyrktError:
-    """Return the error behind the four arguments that stage1 appends to ON_FAILURE, which are the last ones.
+    """Return the error behind the five arguments that stage1 appends to ON_FAILURE, which are the last ones.
 
-    They are the failed step's index, errno, detail, and the descriptor that holds plan and causes.
+    They are the failed step's index, errno, detail, the descriptor that holds plan and causes, and the one that holds
+    what a failed program has said, or -1.
     """
-    index, errno, detail, descriptor = (int(word) for word in arguments[-4:])
+    index, errno, detail, descriptor, said = (int(word) for word in arguments[-5:])
+    data = _whole(descriptor)
+    size = int.from_bytes(data[_SIZE_AT:_HEADER_SIZE], "little")
+    causes = data[size:].decode("utf-8", "surrogateescape").split("\0")[:-1]
+
+    text = _whole(said)[-_MOST_SAID:] if said >= 0 else b""
+    return _failure(data[:size], tuple(causes), (index, errno, detail), text)
+
+
+def _whole(descriptor: int) -> bytes:
     data = b""
     while more := os.pread(descriptor, 1 << 20, len(data)):
         data += more
     os.close(descriptor)
-    size = int.from_bytes(data[_SIZE_AT:_HEADER_SIZE], "little")
-    causes = data[size:].decode("utf-8", "surrogateescape").split("\0")[:-1]
-
-    return _failure(data[:size], tuple(causes), index, errno, detail)
+    return data

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { USAGE = 64, GET_SEALS = 1034, SEAL_SHRINK = 2, SEAL_WRITE = 8, APPENDED = 5 };
+enum { USAGE = 64, GET_SEALS = 1034, SEAL_SHRINK = 2, SEAL_WRITE = 8, APPENDED = 6 };
 
 static void *room(size_t size)
 {
@@ -71,7 +71,7 @@ int main(int argc, char **argv, char **envp)
 	self.environment = envp;
 	self.plan_fd = plan_fd;
 	self.report = report;
-	self.channel = self.fifo = self.child_fd = self.root = -1;
+	self.channel = self.fifo = self.child_fd = self.root = self.said = -1;
 	for (int i = 0; i < SLOTS; i++)
 		self.slots[i] = -1;
 	sys(__NR_fcntl, plan_fd, F_SETFD, FD_CLOEXEC);

@@ -22,19 +22,32 @@ long wait_for(long pidfd)
 	return info.si_code == CLD_EXITED ? info.si_status & 0xff : 128 + info.si_status;
 }
 
-static _Noreturn void start_program(const char *path, const char **argv, const char **envp, long input)
+/* Hooks of the runtime begin where the runtime is, in the bundle; those inside in the root, wherever that is then. */
+static void choose_directory(void)
+{
+	if (self.phase == PARENT)
+		return;
+	if (self.phase == AFTER || self.root < 0)
+		sys(__NR_chdir, "/");
+	else
+		sys(__NR_fchdir, self.root);
+}
+
+static _Noreturn void start_program(const struct program *program)
 {
 	u64 none = 0;
 	/* its own group, so that a hook which takes too long is killed with what it has started */
 	sys(__NR_setpgid, 0, 0);
-	sys(__NR_dup3, input, 0, 0);
+	sys(__NR_dup3, program->input, 0, 0);
+	for (int fd = 1; fd < 3 && program->output >= 0; fd++)
+		sys(__NR_dup3, program->output, fd, 0);
 	sys(__NR_umask, self.umask);
-	sys(__NR_chdir, "/");
+	choose_directory();
 	default_signals();
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 	/* closed before its path is looked up: inside a container that path may be a link to one of them */
 	close_all_but(3, NULL, 0);
-	long r = become(path, argv, envp);
+	long r = become(program->path, program->argv, program->envp);
 	sys_exit(r == -ENOENT || r == -ENOTDIR ? PROGRAM_MISSING : NOT_EXECUTABLE);
 }
 
@@ -57,18 +70,23 @@ static long await(long pidfd, i64 pid, i64 seconds)
 	return r == 0 || code ? PROGRAM_FAILED : 0;
 }
 
-long run_program(const char *path, const char **argv, const char **envp, long input, i64 seconds)
+long run_program(const struct program *program)
 {
 	i32 pidfd = -1;
 	self.detail = AT_CLONE;
 	i64 pid = clone_process(0, &pidfd, -1);
 	if (pid == 0)
-		start_program(path, argv, envp, input);
+		start_program(program);
 	if (pid < 0)
 		return pid;
-	long r = await(pidfd, pid, seconds);
+	long r = await(pidfd, pid, program->seconds);
 	sys_close(pidfd);
 	return r;
+}
+
+static i64 pid_of_container(void)
+{
+	return self.phase == PARENT ? self.child : self.phase == AFTER ? 0 : sys(__NR_getpid);
 }
 
 /* The state as a file: a hook that does not read it blocks nobody. */
@@ -76,7 +94,7 @@ static long state_file(const struct step *step)
 {
 	char digits[24];
 	struct text pid = TEXT(digits);
-	text_add_number(&pid, self.phase == PARENT ? self.child : self.phase == AFTER ? 0 : own_pid());
+	text_add_number(&pid, pid_of_container());
 	long fd = sys(__NR_memfd_create, "state", 1 /* MFD_CLOEXEC */);
 	if (fd < 0)
 		return fd;
@@ -93,15 +111,37 @@ static long state_file(const struct step *step)
 	return r;
 }
 
+/* A hook without an environment of its own has the program's, of which HOME is known only here. */
+static void add_home(const struct step *step, u32 words)
+{
+	const struct step *exec = NULL;
+	u32 at = self.phase == CHILD || self.phase == APP_PHASE ? next_step(self.index, self.phase, STEP_EXEC) : self.plan.count;
+	if (at < self.plan.count)
+		exec = &self.plan.steps[at];
+	if (!exec || !home_variable() || exec->arg[2].size != step->arg[2].size ||
+	    memcmp(exec->arg[2].at, step->arg[2].at, step->arg[2].size))
+		return;
+	self.envp[words] = home_variable();
+	self.envp[words + 1] = NULL;
+}
+
 long step_HOOK(const struct step *step)
 {
 	step_list(step, 1, self.argv);
-	step_list(step, 2, self.envp);
-	long input = state_file(step);
-	if (input < 0)
-		return input;
-	long r = run_program(step_text(step, 0), self.argv, self.envp, input, step_number(step, 3));
-	sys_close(input);
+	add_home(step, step_list(step, 2, self.envp));
+	struct program program = {step_text(step, 0), self.argv, self.envp, state_file(step), -1, step_number(step, 3)};
+	if (program.input < 0)
+		return program.input;
+	/* a file, not a pipe: what it leaves running holds nobody up; without one it says what it says to our caller */
+	program.output = sys(__NR_memfd_create, "said", 1 /* MFD_CLOEXEC */);
+	long r = run_program(&program);
+	sys_close(program.input);
+	if (r == PROGRAM_FAILED) {
+		sys_close(self.said);
+		self.said = program.output < 0 ? -1 : program.output;
+	} else {
+		sys_close(program.output);
+	}
 	return r;
 }
 
@@ -119,7 +159,8 @@ long step_MAP_HELPER(const struct step *step)
 	long null = sys_open(AT_FDCWD, "/dev/null", O_RDONLY, 0);
 	if (null < 0)
 		return null;
-	long r = run_program(self.argv[0], self.argv, (const char **)(uintptr_t)no_environment, null, 0);
+	struct program program = {self.argv[0], self.argv, (const char **)(uintptr_t)no_environment, null, -1, 0};
+	long r = run_program(&program);
 	sys_close(null);
 	return r;
 }

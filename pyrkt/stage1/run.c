@@ -68,7 +68,8 @@ _Noreturn void give_up(long error)
 {
 	long number = error == PROGRAM_FAILED ? 0 : -error;
 	struct message message = {FAILED, self.index, number, error == PROGRAM_FAILED ? self.detail_of_program : self.detail};
-	send_message(self.channel, &message, NULL, 0);
+	i32 said = (i32)self.said;
+	send_message(self.channel, &message, &said, said >= 0);
 	sys_exit(exit_code_of(self.index, number));
 }
 

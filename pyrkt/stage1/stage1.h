@@ -53,6 +53,7 @@ struct self {
 	i64 exit_code;
 	u32 umask, own_stdio; /* bit n: descriptor n is a file of the plan's, not the caller's */
 	bool joins, joining, leaves, empty_root;
+	long said; /* what a program that failed has written, or -1 */
 	long ready, go; /* an app's ends of the pipes to the pod's PID 1 */
 };
 extern struct self self;
@@ -98,7 +99,12 @@ long close_all_but(i64 first, const long *kept, u32 count); /* every descriptor 
 long enter_late_directory(void); /* as the user that the process has become */
 
 /* program.c */
-long run_program(const char *path, const char **argv, const char **envp, long input, i64 seconds);
+struct program {
+	const char *path, **argv, **envp;
+	long input, output; /* output: what gets all that it says; -1: whoever gets what we say */
+	i64 seconds;	    /* until it is killed; 0: never */
+};
+long run_program(const struct program *program);
 long wait_for(long pidfd); /* exit code or 128 + signal, or -errno */
 
 /* mounts.c */

@@ -21,7 +21,9 @@
 #define E 16
 
 /* how to fail: the program (with arguments) that stage0 is run as to say what went wrong */
-STEP(1, ON_FAILURE, "l", B, "argv; the step's index, errno, detail and the descriptor of the plan are appended")
+STEP(1, ON_FAILURE, "l", B,
+     "argv; the step's index, errno, detail, the descriptor of the plan and that of what a failed program has said, or -1, "
+     "are appended; for a HOOK that is E or LENIENT it runs beside, and the plan goes on")
 
 /* the host side: directories, files, cgroups */
 STEP(2, MKDIR, "si", B | E, "path, mode: make a directory; existing is fine")
@@ -50,8 +52,8 @@ STEP(25, RECORD, "s", P, "path: 'pid start-time' of the container's first proces
 STEP(26, ENTER_CGROUP_SLOT, "i", P | C | A,
      "slot of an open cgroup.procs or tasks: write the child's pid to it, in the child itself 0")
 STEP(27, HOOK, "sllisb", P | C | A | E,
-     "path, args (with argv[0]), env, timeout in s (0 none), state JSON up to the pid, state JSON after it (empty: no "
-     "pid is put in); runs to its end")
+     "path, args (with argv[0]), env (that of EXEC gets its HOME too), timeout in s (0 none), state JSON up to the pid, as "
+     "who runs it counts, state JSON after it (empty: no pid is put in); runs to its end; what it says is kept if it fails")
 STEP(28, STARTED, "", P, "the P steps after it wait until the program runs (poststart hooks); failing, they end it")
 STEP(30, MEET, "", P | C,
      "the supervisor waits until the first process has come to its MEET, does the P steps that follow, then lets it go on "
@@ -129,9 +131,9 @@ STEP(108, WAIT_START, "s", C,
      "fifo path (opened first of all): set up; block until somebody opens it for reading; the supervisor leaves")
 STEP(109, EXEC, "sll", C | A, "program (searched in the PATH of env unless it has a slash), argv, env; never returns")
 STEP(110, DUMPABLE, "i", C | A, "PR_SET_DUMPABLE")
-STEP(111, SECCOMP_AGENT, "ibisb", C | A,
-     "SECCOMP_FILTER_FLAG_*, struct sock_filter[], slot of the CONNECTed agent, state JSON up to the pid, after it: as "
-     "SECCOMP, then send the JSON with the listener as SCM_RIGHTS")
+STEP(111, SECCOMP_AGENT, "ibisbb", C | A,
+     "SECCOMP_FILTER_FLAG_*, struct sock_filter[], slot of the CONNECTed agent, state JSON up to the pid, after it, after the "
+     "pid again (empty: no second time): as SECCOMP, then send the JSON with the listener as SCM_RIGHTS")
 STEP(113, HOME, "i", C | A, "uid: put HOME into the environment of EXEC, as the root's /etc/passwd has it, else /")
 STEP(112, MEMORY_POLICY, "iib", C | A, "set_mempolicy(2): mode with flags, number of bits, node mask")
 
@@ -151,6 +153,9 @@ STEP(160, OWN_NULL, "", C | A, "descriptors 0..2 that are /dev/null become the r
 /* later additions; the last one has the highest code */
 STEP(170, AFFINITY, "b", B | C,
      "mask for sched_setaffinity(2) of who does the step; empty is all processors, as far as it may")
+STEP(171, NET_DEVICE, "ss", P, "network device, its name there: move it into the child's network namespace with its addresses, up")
+STEP(172, HOLD, "", C, "in the place of WAIT_START: set up; nothing is ever started")
+STEP(173, LENIENT, "", P, "a HOOK after this that fails is told of by ON_FAILURE, and passed over")
 
 /* mounts, continued */
 STEP(180, VOLUME, "ssiiiiii", C | A,

@@ -13,14 +13,27 @@
 static struct {
 	u32 parent_at; /* the P steps before this one are done */
 	long signals;
-	bool started, ended;
+	bool started, lenient;
 } super;
 
 struct report { /* what start() reads: a step's index, errno and detail, or one of these, 0 and the pid */
 	i32 index, error;
 	i64 value;
 };
-enum { REPORT_STAYS = -1, REPORT_LEFT = -2 };
+enum { REPORT_STAYS = -1, REPORT_LEFT = -2, MOST_SAID = 4096 };
+
+/* The end of what the program that failed has said, where the reason mostly stands; the reader waits for ours. */
+static void report_said(void)
+{
+	char words[MOST_SAID];
+	struct stat found;
+	if (self.said < 0 || sys_stat(self.said, &found) < 0)
+		return;
+	i64 skip = found.st_size > MOST_SAID ? found.st_size - MOST_SAID : 0;
+	long size = sys(__NR_pread64, self.said, words, sizeof words, skip);
+	if (size > 0)
+		write_all(self.report, words, (size_t)size);
+}
 
 static void report(i32 index, i64 error, i64 value)
 {
@@ -28,37 +41,60 @@ static void report(i32 index, i64 error, i64 value)
 	if (self.report < 0)
 		return;
 	write_all(self.report, &words, sizeof words);
+	if (index >= 0)
+		report_said();
 	sys_close(self.report);
 	self.report = -1;
+}
+
+/* Runs stage0 again, with the plan at hand, to say in words what went wrong. */
+static void become_stage0(u32 index, i64 error, i64 detail)
+{
+	static char digits[5][24];
+	u64 none = 0;
+	u32 step = next_step(0, BEFORE, STEP_ON_FAILURE), words;
+	if (step == self.plan.count || !(words = step_list(&self.plan.steps[step], 0, self.argv)))
+		return;
+	i64 numbers[] = {index, error, detail, self.plan_fd, self.said};
+	for (int i = 0; i < 5; i++) {
+		struct text text = TEXT(digits[i]);
+		text_add_number(&text, numbers[i]);
+		self.argv[words + (u32)i] = digits[i];
+	}
+	self.argv[words + 5] = NULL;
+	sys(__NR_fcntl, self.plan_fd, F_SETFD, 0);
+	if (self.said >= 0)
+		sys(__NR_fcntl, self.said, F_SETFD, 0);
+	default_signals();
+	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+	sys(__NR_execve, self.argv[0], self.argv, self.environment);
+}
+
+/* Lets stage0 say that a hook has failed, beside us: nothing else comes of it. */
+static void warn(void)
+{
+	i32 pidfd = -1;
+	if (clone_process(0, &pidfd, -1) == 0) {
+		become_stage0(self.index, 0, self.detail_of_program);
+		sys_exit(START_FAILED);
+	}
+	if (pidfd >= 0)
+		wait_for(pidfd);
+	sys_close(pidfd);
+	sys_close(self.said);
+	self.said = -1;
 }
 
 /* Every one is tried: what cannot be removed must not keep the rest from being removed. */
 static void after_steps(void)
 {
 	self.phase = AFTER;
-	for (u32 i = 0; i < self.plan.count; i++)
-		run_steps(AFTER, i, i + 1);
-}
-
-/* Runs stage0 again, with the plan at hand, to say in words what went wrong. */
-static void become_stage0(u32 index, i64 error, i64 detail)
-{
-	static char digits[4][24];
-	u64 none = 0;
-	u32 step = next_step(0, BEFORE, STEP_ON_FAILURE), words;
-	if (step == self.plan.count || !(words = step_list(&self.plan.steps[step], 0, self.argv)))
-		return;
-	i64 numbers[] = {index, error, detail, self.plan_fd};
-	for (int i = 0; i < 4; i++) {
-		struct text text = TEXT(digits[i]);
-		text_add_number(&text, numbers[i]);
-		self.argv[words + (u32)i] = digits[i];
+	for (u32 i = 0; i < self.plan.count; i++) {
+		if (run_steps(AFTER, i, i + 1) != PROGRAM_FAILED)
+			continue;
+		self.index = i;
+		warn();
 	}
-	self.argv[words + 4] = NULL;
-	sys(__NR_fcntl, self.plan_fd, F_SETFD, 0);
-	default_signals();
-	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
-	sys(__NR_execve, self.argv[0], self.argv, self.environment);
 }
 
 static _Noreturn void fail(u32 index, i64 error, i64 detail)
@@ -69,7 +105,10 @@ static _Noreturn void fail(u32 index, i64 error, i64 detail)
 	}
 	relay_end();
 	self.exit_code = exit_code_of(index, (long)error);
+	long said = self.said; /* not what a hook says now */
+	self.said = -1;
 	after_steps();
+	self.said = said;
 	if (self.report >= 0)
 		report((i32)index, error, detail);
 	else
@@ -91,9 +130,20 @@ static void parent_steps(void)
 	u32 to = meet < started ? meet : started;
 	self.phase = PARENT;
 	super.parent_at = to < self.plan.count ? to + 1 : to;
-	long r = run_steps(PARENT, from, to);
+	long r;
+	while ((r = run_steps(PARENT, from, to)) == PROGRAM_FAILED && super.lenient) {
+		warn();
+		from = self.index + 1;
+	}
 	if (r < 0)
 		fail_here(r);
+}
+
+long step_LENIENT(const struct step *step)
+{
+	(void)step;
+	super.lenient = true;
+	return 0;
 }
 
 static void let_go(void)
@@ -193,6 +243,7 @@ static void take(const struct message *message, const i32 *fds)
 {
 	switch (message->kind) {
 	case FAILED:
+		self.said = fds[0];
 		fail(message->index, message->error, message->detail);
 	case MEET:
 		parent_steps();

@@ -105,9 +105,11 @@ def test_hooks_run_in_their_phases_with_the_state(rootfs: Path, tmp_path: Path) 
     assert run(plan).returncode == 0
     lines = [line.split() for line in log.read_text().splitlines()]
     assert [line[0] for line in lines] == ["early", "met", "inside", "started", "ended"]
-    assert all(line[2:] == ["arg0", "y", "/"] for line in lines)
+    assert all(line[2:4] == ["arg0", "y"] for line in lines)
+    assert [line[4] for line in lines] == [os.getcwd(), os.getcwd(), str(rootfs), os.getcwd(), "/"]
     pids = [line[1] for line in lines]
-    assert pids[0] == pids[1] == pids[2] == pids[3] != '{"pid":0}'
+    assert pids[0] == pids[1] == pids[3] != '{"pid":0}'
+    assert pids[2] == '{"pid":1}'  # as the container counts
     assert pids[4] == '{"pid":0}'
 
 

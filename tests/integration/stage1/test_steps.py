@@ -44,7 +44,7 @@ def test_seccomp_agent_gets_listener_and_state(rootfs: Path, tmp_path: Path) -> 
         listener.bind(str(tmp_path / "agent"))
         listener.listen()
         listener.settimeout(SECONDS)
-        agent = (s.SECCOMP_AGENT, C, 0, seccomp(NOTIFY), 0, '{"pid":', b',"x":1}')
+        agent = (s.SECCOMP_AGENT, C, 0, seccomp(NOTIFY), 0, '{"pid":', b',"x":{"pid":', b',"y":1}}')
         plan = hand.container(
             rootfs, "/bin/sleep", "0.2", before=((s.CONNECT, B, 0, tmp_path / "agent"),), last=(agent,)
         )
@@ -55,7 +55,7 @@ def test_seccomp_agent_gets_listener_and_state(rootfs: Path, tmp_path: Path) -> 
                 fds = array.array("i", control[0][2][:4])
                 assert os.readlink(f"/proc/self/fd/{fds[0]}") == "anon_inode:seccomp notify"
                 (inner,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-                assert words == f'{{"pid":{inner},"x":1}}'.encode()
+                assert words == f'{{"pid":{inner},"x":{{"pid":{inner},"y":1}}}}'.encode()
                 assert child.wait(SECONDS) == 0
                 os.close(fds[0])
 

@@ -94,8 +94,8 @@ def value_of(action: str, errno: int | None) -> int:
 
 def naive(profile: Seccomp, name: str, args: tuple[int, ...]) -> int:
     """Judge a call by reading the rules one after the other."""
-    known = [NUMBERS[name] for rule in profile.syscalls for name in rule.names if name in NUMBERS]
-    if known and NUMBERS[name] > max(known) and profile.default_action not in PERMISSIVE:
+    highest = max([NUMBERS.get(known, 0) for rule in profile.syscalls for known in rule.names], default=0)
+    if 0 < highest < NUMBERS[name] and profile.default_action not in PERMISSIVE:
         return ERRNO | 38
     for rule in profile.syscalls:
         if name not in rule.names:

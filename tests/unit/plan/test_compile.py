@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pyrkt.plan import explain
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import AFTER, BEFORE, CHILD, PARENT, digest, encode
 from pyrkt.spec.example import example_config, rootless
-from pyrkt.spec.layout import CgroupLayout, OverlayRoot
+from pyrkt.spec.layout import CgroupLayout, OverlayRoot, ResctrlLayout
 from pyrkt.spec.runtime import (
     Capabilities,
     Config,
@@ -22,9 +23,11 @@ from pyrkt.spec.runtime import (
     Hook,
     Hooks,
     IdMapping,
+    IntelRdt,
     IoPriority,
     MemoryPolicy,
     Mount,
+    NetDevice,
     Personality,
     Rlimit,
     Root,
@@ -536,12 +539,22 @@ def test_an_agent_gets_the_listener_and_the_state() -> None:
     profile = FILTER.replace(listener_path="/run/agent", listener_metadata="m", syscalls=(rule,))
     plan = compiled(changed(linux={"seccomp": profile}), place=Place(id="c"), seccomp=PROGRAM)
     assert named(plan, "CONNECT")[0].args == (0, "/run/agent")
-    flags, program, slot, before, after = named(plan, "SECCOMP_AGENT")[0].args
-    assert (flags, program, slot, before) == (2, PROGRAM, 0, '{"pid":')
-    assert after == (
-        b',"ociVersion":"1.3.0","fds":["seccompFd"],"metadata":"m","state":{"ociVersion":"1.3.0","id":"c",'
-        b'"status":"creating","bundle":"/bundle"}}'
-    )
+    flags, program, slot, first, second, third = named(plan, "SECCOMP_AGENT")[0].args
+    assert (flags, program, slot) == (2, PROGRAM, 0)
+    assert isinstance(first, str)
+    assert isinstance(second, bytes)
+    assert isinstance(third, bytes)
+    state = {"ociVersion": "1.3.0", "id": "c", "bundle": "/bundle"}
+    outer = {"ociVersion": "1.3.0", "fds": ["seccompFd"], "metadata": "m", "pid": 7}
+    text = first + "7" + second.decode() + "7" + third.decode()
+    assert json.loads(text) == outer | {"state": state | {"pid": 7, "status": "creating"}}
+
+    joined = compiled(changed(linux={"seccomp": profile}), place=Place(id="c", first_pid=5), seccomp=PROGRAM)
+    *_, first, second, third = named(joined, "SECCOMP_AGENT")[0].args
+    assert isinstance(second, bytes)
+    assert third == b""
+    running = outer | {"state": state | {"pid": 5, "status": "running"}}
+    assert json.loads(f"{first!s}7{second.decode()}") == running
 
 
 # hooks and the life around the container
@@ -565,6 +578,7 @@ def test_each_kind_of_hook_runs_at_its_moment() -> None:
     ]
     assert hooks[1].cause == "/hooks/createRuntime/0"
     assert hooks[0].args[1:4] == (("/prestart",), (), 3)
+    assert hooks[4].args[2] == named(plan, "EXEC")[0].args[2]  # as runc: the program's, where it has none of its own
     assert hooks[0].args[5] == (
         b',"ociVersion":"1.3.0","id":"c","status":"created","bundle":"/bundle","annotations":{"a":"b"}}'
     )
@@ -575,6 +589,19 @@ def test_each_kind_of_hook_runs_at_its_moment() -> None:
     waiting = compiled(config, place=Place(id="c", exec_fifo="/f"))
     assert not named(waiting, "STARTED")
     assert "poststart" not in [str(step.args[0])[1:] for step in named(waiting, "HOOK")]
+    left = compiled(config, place=Place(id="c", foreground=False))
+    assert not named(left, "STARTED")
+
+
+@pytest.mark.parametrize(
+    ("version", "lenient"), [("1.0.2-dev", True), ("1.2.1", True), ("1.3.0", False), ("1.10.0", False)]
+)
+def test_a_poststart_hook_may_fail_as_its_version_says(version: str, *, lenient: bool) -> None:
+    config = changed(hooks=Hooks(poststart=(Hook(path="/h"),)), oci_version=version)
+    plan = compiled(config)
+    assert bool(named(plan, "LENIENT")) == lenient
+    if lenient:
+        assert place_of(plan, "STARTED") < place_of(plan, "LENIENT") < place_of(plan, "HOOK")
 
 
 def test_what_is_written_around_the_container() -> None:
@@ -691,3 +718,41 @@ def test_a_network_that_is_the_hosts_keeps_its_parameters() -> None:
     assert named(compiled(config), "SYSCTL")
     with pytest.raises(InvalidSpec, match=r'sysctl "net\.ipv4\.ip_forward" not allowed in host network namespace'):
         compiled(config, place=Place(host_network=True))
+
+
+def test_network_devices_move_when_there_is_somebody_to_move_to() -> None:
+    devices = {"eth0": NetDevice(), "eth1": NetDevice(name="inside")}
+    plan = compiled(changed(linux={"net_devices": devices}))
+    steps = named(plan, "NET_DEVICE")
+    assert [(step.phase, step.args, step.cause) for step in steps] == [
+        (PARENT, ("eth0", "eth0"), "/linux/netDevices/eth0"),
+        (PARENT, ("eth1", "inside"), "/linux/netDevices/eth1"),
+    ]
+    with pytest.raises(InvalidSpec, match="not supported for rootless containers"):
+        compiled(changed(linux={"net_devices": devices}), USER)
+
+
+def test_the_group_in_resctrl_is_made_entered_and_removed() -> None:
+    layout = ResctrlLayout(make=("/r/c",), write=(("/r/c/schemata", "L3:0=f\n"),), enter=("/r/c",), remove=("/r/c",))
+    plan = compiled(changed(linux={"intel_rdt": IntelRdt()}), place=Place(resctrl=layout))
+    mine = [(step.name, step.phase, step.args) for step in plan.steps if step.cause == "/linux/intelRdt"]
+    assert mine == [
+        ("MKDIR", BEFORE, ("/r/c", 0o755)),
+        ("WRITE", BEFORE, ("/r/c/schemata", b"L3:0=f\n")),
+        ("OPEN", BEFORE, (0, "/r/c/tasks", os.O_WRONLY | os.O_CLOEXEC)),
+        ("ENTER_CGROUP_SLOT", PARENT, (0,)),
+        ("RMDIR", AFTER, ("/r/c",)),
+    ]
+
+
+def test_a_container_without_a_process_is_set_up_and_holds() -> None:
+    plan = compiled(changed().replace(process=None), place=Place(exec_fifo="/f", foreground=False))
+    assert [step.name for step in plan.steps if step.phase == CHILD][-6:] == [
+        *("CLOSE_FDS", "CAPS_BOUND", "CAPS", "NO_NEW_PRIVS", "HOLD", "EXEC"),
+    ]
+    assert not named(plan, "WAIT_START")
+
+
+def test_every_processor_of_the_cgroup_whatever_the_caller_has() -> None:
+    (step,) = named(compiled(changed(), cgroup=CGROUP), "AFFINITY")
+    assert (step.phase, step.args) == (CHILD, (b"",))

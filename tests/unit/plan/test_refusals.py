@@ -154,9 +154,12 @@ from tests.unit.plan.hosts import (
             id="userns-without-root",
         ),
         pytest.param(
-            changed(linux={"net_devices": {"eth0": NetDevice()}}), "linux.netDevices", "not supported", id="netdev"
+            changed(linux={"net_devices": {"eth0": NetDevice(), "eth1": NetDevice(name="eth0")}}),
+            "linux.netDevices.eth1",
+            "two devices would be called 'eth0'",
+            id="netdev-twice",
         ),
-        pytest.param(changed(linux={"intel_rdt": IntelRdt()}), "linux.intelRdt", "not supported", id="rdt"),
+        pytest.param(changed(linux={"intel_rdt": IntelRdt()}), "linux.intelRdt", "RDT is not enabled", id="rdt"),
     ],
 )
 def test_refuses_what_cannot_work_and_says_where(config: Config, where: str, problem: str) -> None:

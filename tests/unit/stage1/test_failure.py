@@ -68,6 +68,22 @@ def test_sentences(step: Step, cause: str, number: int, detail: int, message: st
 
 
 @pytest.mark.parametrize(
+    ("detail", "said", "message"),
+    [
+        pytest.param(1, b"", "exit status 1", id="code"),
+        pytest.param(3, b"no\n\x1b[1mway\n", "exit status 3, it said: no | \\x1b[1mway", id="words"),
+        pytest.param(159, b"", "signal: bad system call", id="signal"),
+        pytest.param(124, b"", "hook ran past specified timeout of 3.0s", id="timeout"),
+    ],
+)
+def test_a_hook_fails_in_runcs_words(detail: int, said: bytes, message: str) -> None:
+    error = failure(encode([HOOK]), ("/hooks/createRuntime/1",), 0, 0, detail, said=said)
+    where = "/usr/bin/hook (config.json: /hooks/createRuntime/1)"
+    assert error.message == f"error running createRuntime hook #1: {where}: {message}"
+    assert error.hint
+
+
+@pytest.mark.parametrize(
     ("number", "kind"),
     [
         (errno.ENOENT, ProgramMissing),
