@@ -254,6 +254,13 @@ def hook_words(cause: str, path: str, how: str, said: bytes) -> str:
     return f"{message}, it said: {text}" if text else message
 
 
+def _of_program(sentence: str, errno: int, detail: int) -> PyrktError:
+    if detail == NO_INTERPRETER:
+        return ProgramMissing(f"{sentence}: {DETAILS[detail]}: {strerror(errno)}", hint=_INTERPRETER_HINT)
+    kind = ProgramMissing if errno in {numbers.ENOENT, numbers.ENOTDIR} else NotExecutable
+    return kind(f"{sentence}: {strerror(errno)}", hint=_EXEC_HINTS.get(errno, ""))
+
+
 def failure(
     plan: bytes, causes: tuple[str, ...], index: int, errno: int, detail: int, *, said: bytes = b""
 ) -> PyrktError:
@@ -271,17 +278,12 @@ def failure(
         return StartFailed(_KILLED, hint="give it more memory; or somebody has killed it: see dmesg(1)")
     sentence = _WORDS.get(code, steps.TABLE[code][0]).format(*values)
     sentence += _because(causes[index]) if index < len(causes) else ""
-    if code == steps.EXEC and detail == NO_INTERPRETER:
-        return ProgramMissing(f"{sentence}: {DETAILS[detail]}: {strerror(errno)}", hint=_INTERPRETER_HINT)
     if code == steps.EXEC:
-        missing = errno in {numbers.ENOENT, numbers.ENOTDIR}
-        kind = ProgramMissing if missing else NotExecutable
-        return kind(f"{sentence}: {strerror(errno)}", hint=_EXEC_HINTS.get(errno, ""))
-    if code == steps.HOOK and errno == 0 and index < len(causes) and causes[index].startswith("/hooks/"):
-        how = how_it_ended(detail, int(values[3]))
-        words = hook_words(causes[index], str(values[0]), how, said)
-        return StartFailed(words, hint=_program_hint(code, detail))
+        return _of_program(sentence, errno, detail)
     if errno == 0:
-        return StartFailed(f"{sentence}: {_ended(detail)}", hint=_program_hint(code, detail))
+        words = f"{sentence}: {_ended(detail)}"
+        if code == steps.HOOK and index < len(causes) and causes[index].startswith("/hooks/"):
+            words = hook_words(causes[index], str(values[0]), how_it_ended(detail, int(values[3])), said)
+        return StartFailed(words, hint=_program_hint(code, detail))
     reason = f"{DETAILS[detail]}: {strerror(errno)}" if DETAILS.get(detail) else strerror(errno)
     return StartFailed(f"{sentence}: {reason}", hint=_hint(code, errno, detail))
