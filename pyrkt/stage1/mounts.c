@@ -465,7 +465,10 @@ long attach_null(long target)
 		return null;
 	long tree = clone_tree(null, false), r = tree;
 	sys_close(null);
+	/* The node is the host's: read-only, a program can still write to it, but not give it another owner or mode. */
 	if (tree >= 0)
+		r = set_attributes(tree, false, MOUNT_ATTR_RDONLY, 0);
+	if (r >= 0)
 		r = attach(tree, target);
 	sys_close(tree);
 	return r;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,6 @@ from tests.support import bundle, oci
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.oci import Runtime
 
@@ -45,3 +45,17 @@ def test_something_else_in_its_place_is_not_taken(runtime: Runtime, tmp_path: Pa
     oci.eventually(lambda: "fifo" in runtime.call("exec", name, "stat", "-c", "%F", "/dev/null").out)
     answer = runtime.call("exec", name, "sh", "-c", "stat -L -c %F /proc/self/fd/0 /dev/null")
     assert (answer.code, answer.out) == (0, "character special file\nfifo\n"), answer.err
+
+
+def test_a_masked_file_is_no_way_to_the_hosts_device(runtime: Runtime, tmp_path: Path) -> None:
+    """It is covered by the host's /dev/null, to be written to and read, not to be changed."""
+    box = bundle.make(tmp_path / "bundle")
+    box.config["process"]["capabilities"] = {kind: ["CAP_FOWNER"] for kind in ("bounding", "effective", "permitted")}
+    before = Path("/dev/null").stat()
+    answer = runtime.run(
+        box.script("touch /proc/keys; chmod 666 /proc/keys; echo ok >/proc/keys && cat /proc/keys").path
+    )
+    assert (answer.code, answer.out) == (0, ""), answer.err
+    assert answer.err.count("Read-only file system") == 2, answer.err
+    after = Path("/dev/null").stat()
+    assert (after.st_mode, after.st_uid, after.st_ctime_ns) == (before.st_mode, before.st_uid, before.st_ctime_ns)
