@@ -27,24 +27,33 @@ VERB = Verb(
     most=7,
     ordered=True,
 )
+_TO_DIRECTORY = "going to the working directory "
 _SIZE_AT, _MAX_PLAN = 12, 64 << 20
 
 
 def in_runcs_words(error: PyrktError, plan: Plan) -> PyrktError:
-    """Return ``error`` with the text that engines look for, if it is about the container's program.
+    """Return ``error`` with the text that engines look for: runc's about the container's program, Go's of an errno.
 
     dockerd and podman choose their exit codes, 126 and 127, by "executable file not found" and "permission denied".
     """
-    program = next((str(step.args[0]) for step in plan.steps if step.code == steps.EXEC), "")
-    reason = error.message.rpartition(": ")[2].lower()
+    program = _argument(plan, steps.EXEC)
+    head, colon, reason = error.message.rpartition(": ")
+    reason = reason[:1].lower() + reason[1:]
     if isinstance(error, ProgramMissing) and DETAILS[NO_INTERPRETER] in error.message:
         return StartFailed(f"unable to start container process: exec {program}: {reason}", hint=error.hint)
     if isinstance(error, ProgramMissing):
         reason = f"stat {program}: {reason}" if "/" in program else "executable file not found in $PATH"
+    elif head.startswith(_TO_DIRECTORY):
+        text = f'chdir to cwd ("{_argument(plan, steps.CHDIR)}") set in config.json failed: {reason}'
+        return StartFailed(f"unable to start container process: {text}", hint=error.hint)
     elif not isinstance(error, NotExecutable):
-        return error
+        return StartFailed(head + colon + reason, hint=error.hint) if isinstance(error, StartFailed) else error
     text = f'unable to start container process: exec: "{program}": {reason}'
     return StartFailed(text, hint=error.hint)
+
+
+def _argument(plan: Plan, code: int) -> str:
+    return next((str(step.args[0]) for step in plan.steps if step.code == code), "")
 
 
 def _plan(descriptor: int) -> Plan:

@@ -144,7 +144,7 @@ def test_a_missing_console_socket_is_one_line(runtime: Runtime, box: Bundle) -> 
     answer = runtime.call("create", "--console-socket", "/tmp/pyrkt-test-none", "-b", str(box.path), runtime.new_id())
     assert answer.code == 1
     assert answer.err.count("\n") == 1
-    assert "No such file" in answer.err
+    assert "no such file" in answer.err
 
 
 def test_the_foreground_relays_a_terminal_of_its_own(runtime: Runtime, box: Bundle) -> None:
