@@ -1,0 +1,1 @@
+"""pyrkt-oci in the place of runc, under the engines that people use."""
