@@ -510,6 +510,17 @@ def test_capabilities_that_cannot_be_granted_are_a_warning() -> None:
     assert compiled(changed(linux=USERNS), V2.replace(bounding=0)).warnings == ()
 
 
+def test_ambient_capabilities_that_cannot_be_raised_are_one_warning() -> None:
+    sets = Capabilities(
+        bounding=("CAP_KILL",), permitted=("CAP_KILL",), ambient=("CAP_CHOWN", "CAP_KILL", "CAP_FOWNER")
+    )
+    plan = compiled(changed(process={"capabilities": sets}))
+    (warning,) = [line for line in plan.warnings if "ambient" in line]
+    assert "can't raise ambient capability CAP_CHOWN: " in warning
+    assert warning.endswith("; nor CAP_FOWNER CAP_KILL")
+    assert named(plan, "CAPS")[0].args[3] == 0
+
+
 def test_capabilities_that_nobody_knows_are_a_warning() -> None:
     sets = Capabilities(bounding=("CAP_KILL", "CAP_FLY"))
     plan = compiled(changed(process={"capabilities": sets}))
