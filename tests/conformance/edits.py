@@ -26,6 +26,10 @@ _HOOKS = "validation/hooks/hooks.go"
 _KILLSIG = "validation/killsig/killsig.go"
 _DEVICES = "validation/util/linux_resources_devices.go"
 _RUNNING = "util.WaitingForStatus({}, util.LifecycleStatusCreated|util.LifecycleStatusStopped, time.Second*{}, "
+_VERSION = """	if v := os.Getenv("OCI_VERSION"); v != "" {
+		g.SetVersion(v)
+	}
+"""
 _SET = """				for i := 0; i < 100; i++ {
 					if _, err := os.Stat(filepath.Join(rootDir, "set-"+signal)); err == nil {
 						break
@@ -66,8 +70,20 @@ EDITS = (
     Edit(
         file=_UTIL,
         old="\tg.SetRootPath(",
-        new='\tif v := os.Getenv("OCI_VERSION"); v != "" {\n\t\tg.SetVersion(v)\n\t}\n\tg.SetRootPath(',
+        new=_VERSION + "\tg.SetRootPath(",
         why="it writes the newest ociVersion, which runtimes of older specifications refuse",
+    ),
+    Edit(
+        file="validation/create/create.go",
+        old='\t"os/exec"\n',
+        new='\t"os"\n\t"os/exec"\n',
+        why="the same",
+    ),
+    Edit(
+        file="validation/create/create.go",
+        old="\tg.SetRootPath(",
+        new=_VERSION + "\tg.SetRootPath(",
+        why="the same",
     ),
     Edit(
         file=_UTIL,

@@ -10,22 +10,12 @@ import pytest
 from tests.support import bundle, oci
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.bundle import Bundle
     from tests.support.oci import Runtime
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    found = oci.ours(tmp_path)
-    with oci.nothing_left("pyrkt-test"):
-        yield found
-        found.clean()
-    assert not list(found.root.glob("pyrkt-test*"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""specs/requirements: every test that a table names exists, row by row."""
+"""specs/requirements and docs/conformance.md: every test that they name exists."""
 
 from __future__ import annotations
 
@@ -48,5 +48,15 @@ def test_tables_name_tests_that_exist(table: Path) -> None:
     assert rows(table)
 
 
-def test_the_tables_of_images_are_there() -> None:
-    assert {"appc-image", "oci-image"} <= {table.stem for table in TABLES}
+def test_the_tables_are_there() -> None:
+    assert {"appc-image", "oci-image", "oci-runtime"} <= {table.stem for table in TABLES}
+
+
+def test_the_page_on_conformance_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "conformance.md").read_text()
+    named = re.findall(r"`((?:unit|integration|v2|conformance)/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 40
+    for file, function in named:
+        path = ROOT / "tests" / file
+        assert path.is_file(), file
+        assert not function or f"def {function}(" in path.read_text(), f"{file}::{function}"
