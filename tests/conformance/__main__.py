@@ -176,10 +176,10 @@ def main() -> int:
     runtimes = find(args.runtime, args.bin)
     shield()
     lacking = {e.program: (known.missing(e.needs), e.reason) for e in entries if e.needs}
-    left_out = {name: f"{reason} (needs {need})" for name, (need, reason) in lacking.items() if need}
     chosen = args.program or list(built.programs)
+    left_out = {n: f"{why} (needs {need})" for n, (need, why) in lacking.items() if need and n in chosen}
     results = run_all([name for name in chosen if name not in left_out], runtimes, built, args.jobs)
-    table(results, entries, {name: why for name, why in left_out.items() if name in chosen})
+    table(results, entries, left_out)
     problems, notes = known.verdict(entries, results)
     problems += known.strangers(entries, built.programs)
     for line in (*built.notes, *notes):

@@ -22,6 +22,7 @@ class Edit:
 
 _UTIL = "validation/util/test.go"
 _ONLY = "validation/delete_only_create_resources/delete_only_create_resources.go"
+_START = "validation/start/start.go"
 _HOOKS = "validation/hooks/hooks.go"
 _KILLSIG = "validation/killsig/killsig.go"
 _DEVICES = "validation/util/linux_resources_devices.go"
@@ -202,6 +203,21 @@ EDITS = (
         old='g.SetProcessArgs([]string{"true"})',
         new='g.SetProcessArgs([]string{"sleep", "30"})',
         why="it kills a container that has ended by itself, and takes the error for the pid file's",
+    ),
+    Edit(
+        file=_START,
+        old="err == nil, specerror.NewError(specerror.StartWithProcUnsetGenError",
+        new="err != nil, specerror.NewError(specerror.StartWithProcUnsetGenError",
+        why="the point says that there must be an error, and fails if there is one",
+    ),
+    Edit(
+        file=_START,
+        old="\terr = util.WaitingForStatus(r, util.LifecycleStatusStopped, time.Second*10, time.Second*1)\n"
+        "\tif err == nil {\n",
+        new='\tr.Kill("KILL")\n'
+        "\terr = util.WaitingForStatus(r, util.LifecycleStatusStopped, time.Second*10, time.Second*1)\n"
+        "\tif err == nil {\n",
+        why="it waits for the end of a container that was not started",
     ),
     Edit(
         file="cmd/runtimetest/main.go",

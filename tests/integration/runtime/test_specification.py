@@ -43,6 +43,17 @@ def test_an_operation_needs_an_id(runtime: Runtime, box: Bundle, word: str) -> N
     assert not runtime.root.exists() or not list(runtime.root.iterdir())
 
 
+def test_without_a_process_it_is_created_but_not_started(runtime: Runtime, box: Bundle) -> None:
+    del box.config["process"]
+    name = runtime.new_id()
+    assert runtime.detached("create", "-b", str(box.save().path), name).code == 0
+    answer = runtime.call("start", name)
+    assert answer.code == 1
+    assert answer.err
+    assert runtime.state(name)["status"] == "created"
+    assert runtime.call("delete", name).code == 0
+
+
 def test_a_bundle_has_its_config_and_its_root(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
     assert "config.json" in runtime.run(tmp_path).err
     box.config["root"]["path"] = "nowhere"
