@@ -91,6 +91,8 @@ COMMANDS: dict[str, Command] = {
     "image unpack": _click("images", "unpack", "Make a bundle of any image, without the store."),
     "image verify": _click("images", "verify", "Check the stored images against their digests."),
     "image fetch": _hand("fetch", "fetch", "Same as fetch.", hidden=True),
+    "bundle": _click("", "", "Bundles on disk: convert."),
+    "bundle convert": _click("bundles", "convert", "Rewrite a bundle in the form of 2015, or of today."),
     "trust": _click("trust", "trust", "Trust a key to sign images."),
     "validate": _click("validate", "validate", "Judge manifests, configurations, bundles and policies."),
     "version": _click("host", "version", "Print versions."),

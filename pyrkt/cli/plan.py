@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyrkt.base import fastjson
 from pyrkt.base.errors import NotFound, UsageError
+from pyrkt.bundle.convert import read as read_bundle
 from pyrkt.cgroup import host as cgroup_host
 from pyrkt.cgroup import plan as cgroup_plan
 from pyrkt.cli import asking, show
@@ -22,7 +23,6 @@ from pyrkt.plan import explain, steps
 from pyrkt.plan.place import Place
 from pyrkt.pod.directory import Pods
 from pyrkt.spec.layout import CgroupLayout
-from pyrkt.spec.runtime import parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,8 +74,7 @@ def _find(line: Line, settings: Settings) -> Plan:
 def of_bundle(path: Path) -> Plan:
     """Return the plan by which ``pyrkt-oci run`` would run the bundle ``path``."""
     bundle = os.path.abspath(path)
-    file = f"{bundle}/config.json"
-    config = parse_config(Path(file).read_bytes(), file)
+    config, _ = read_bundle(Path(bundle))
     linux, host = config.linux, kernel_host.probe()
     layout = CgroupLayout()
     if linux is not None:

@@ -12,7 +12,7 @@ from pyrkt.base import fastjson
 from pyrkt.base.errors import InvalidSpec, NotFound, PyrktError, printable
 from pyrkt.base.reader import kind_of
 from pyrkt.cli import show
-from pyrkt.spec import appc, image, runtime
+from pyrkt.spec import appc, image, pair, runtime
 from pyrkt.trust.policy import Policy
 
 if TYPE_CHECKING:
@@ -42,11 +42,25 @@ def validate(kind: str | None, files: tuple[str, ...]) -> None:
     bad = 0
     for path in _documents(files):
         chosen, problems = judge(_read(path), str(path), kind)
+        if chosen == "oci-2015-config" and not problems:
+            problems = _judge_pair(path)
         bad += bool(problems)
         for problem in problems or [f"{path}: valid ({_schema(chosen)['title']})"]:
             show.out(f"{printable(problem)}\n")
     if bad:
         raise InvalidSpec(f"{bad} document(s) are not valid", hint="each line above names the place in one")
+
+
+def _judge_pair(path: Path) -> list[str]:
+    """Return what is wrong with the halves of a bundle of 2015 together; one alone is judged by its schema."""
+    other = path.with_name("runtime.json")
+    if path.name != "config.json" or not other.exists():
+        return []
+    try:
+        pair.parse_pair(_read(path), _read(other), str(path.parent))
+    except InvalidSpec as error:
+        return [error.message]
+    return []
 
 
 def _documents(names: tuple[str, ...]) -> list[Path]:

@@ -27,8 +27,21 @@ def from_schema(schema: dict[str, Any], root: dict[str, Any] | None = None) -> s
         return st.just(schema["const"])
     if "anyOf" in schema and "type" not in schema:
         return st.one_of([from_schema(part, root) for part in schema["anyOf"]])
-    makers = {"string": _string, "integer": _integer, "boolean": _boolean, "array": _array, "object": _object}
+    if isinstance(schema["type"], list):
+        return st.one_of([from_schema(schema | {"type": kind}, root) for kind in schema["type"]])
+    makers = {
+        "null": _null,
+        "string": _string,
+        "integer": _integer,
+        "boolean": _boolean,
+        "array": _array,
+        "object": _object,
+    }
     return makers[schema["type"]](schema, root)
+
+
+def _null(_schema: dict[str, Any], _root: dict[str, Any]) -> st.SearchStrategy[Any]:
+    return st.none()
 
 
 def _string(schema: dict[str, Any], _root: dict[str, Any]) -> st.SearchStrategy[Any]:
