@@ -199,8 +199,10 @@ static bool map_image(int fd, const struct head *head)
 	return replace_variables(fd, offset);
 }
 
-bool image_load(const char *path, const char *place, const char *key)
+enum image image_load(const char *path, const char *place, const char *key)
 {
+	if (sysconf(_SC_PAGESIZE) != PAGE)
+		return IMAGE_IN_THE_WAY;
 	struct head head;
 	off_t size;
 	char *rows = malloc(MOST_SOURCES);
@@ -208,10 +210,10 @@ bool image_load(const char *path, const char *place, const char *key)
 	bool good = rows && fd >= 0 && is_trusted(fd, &size) && head_is_good(fd, &head, key, rows) &&
 		    is_whole(&head, size) && sources_are_fresh(rows, &head, place);
 	free(rows); /* before the allocator's variables are the image's */
-	good = good && map_image(fd, &head);
+	enum image found = !good ? IMAGE_NONE : map_image(fd, &head) ? IMAGE_LOADED : IMAGE_IN_THE_WAY;
 	if (fd >= 0)
 		close(fd);
-	return good;
+	return found;
 }
 
 static bool write_whole(FILE *file, const void *data, size_t size)

@@ -15,8 +15,11 @@ struct source {
 	const char *path; /* below the package's place */
 };
 
-/* Replaces this program's variables and maps the heap; false: nothing has been changed, or the image is damaged. */
-bool image_load(const char *path, const char *place, const char *key);
+/* IMAGE_NONE: there is none, or it is of other sources; a new one helps.  IMAGE_IN_THE_WAY: no image can be mapped here. */
+enum image { IMAGE_LOADED, IMAGE_NONE, IMAGE_IN_THE_WAY };
+
+/* Replaces this program's variables and maps the heap. */
+enum image image_load(const char *path, const char *place, const char *key);
 
 bool image_save(const char *path, const char *key, const struct source *sources, uint32_t count);
 

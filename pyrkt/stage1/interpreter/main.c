@@ -99,15 +99,18 @@ static bool can_be_made(const char *path)
 	return access(directory, W_OK) == 0;
 }
 
-static void make_beside(const char *path, const char *key, char **argv)
+/* The library may be another's, or gone, since this was built. */
+static enum image make_and_load(const char *path, const char *key, char **argv)
 {
-	if (!can_be_made(path))
-		return;
+	if (!can_be_made(path) || access(PYTHON_LIBRARY "/encodings/__init__.py", R_OK) != 0)
+		return IMAGE_NONE;
 	pid_t child = fork();
+	int status = 1;
 	if (child == 0)
 		_exit(!make(path, key, argv));
-	if (child > 0)
-		waitpid(child, NULL, 0);
+	if (child < 0 || waitpid(child, &status, 0) < 0 || status)
+		return IMAGE_NONE;
+	return image_load(path, argv[PLACE], key);
 }
 
 static PyObject *words_of(int argc, char **argv)
@@ -173,10 +176,10 @@ int main(int argc, char **argv, char **environment)
 		return NOT_FOUND;
 	if (snprintf(path, sizeof path, "%s/pyrkt/__pycache__/interpreter.image", argv[PLACE]) < (int)sizeof path &&
 	    snprintf(key, sizeof key, "%s\n%s", argv[PYTHON], argv[PLACE]) < (int)sizeof key) {
-		if (image_load(path, argv[PLACE], key))
-			_exit(go_on(argc, argv, environment));
-		make_beside(path, key, argv);
-		if (image_load(path, argv[PLACE], key))
+		enum image image = image_load(path, argv[PLACE], key);
+		if (image == IMAGE_NONE)
+			image = make_and_load(path, key, argv);
+		if (image == IMAGE_LOADED)
 			_exit(go_on(argc, argv, environment));
 	}
 	return become_python(argc, argv, environment);
