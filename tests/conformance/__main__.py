@@ -7,6 +7,7 @@ are reaped at once, which the machine's own first process may take a second for.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -30,6 +31,8 @@ FIRST = ("delete", "kill", "linux_cgroups_cpus", "linux_ns_path")
 # 1.8 refuses any that is newer.
 OCI_VERSION = "1.0.2"
 NAMES = (known.OURS, "crun", "runc")
+CGROUP = f"pyrkt-conformance-{os.urandom(4).hex()}"
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,7 @@ def run(program: str, runtime: Runtime, built: suite.Suite) -> Outcome:
     wrapper.write_text(f'#!/bin/sh\nexec {runtime.path} --root {state} "$@"\n')
     wrapper.chmod(0o755)
     env = dict(os.environ) | {"RUNTIME": str(wrapper), "TMPDIR": str(bundles), "OCI_VERSION": OCI_VERSION}
+    env["OCI_CGROUP"] = f"{CGROUP}-{program}-{runtime.name}"
     with (place / "out").open("w+") as out, (place / "err").open("w+") as err:
         argv = [*runtime.door, str(built.bin / program)]
         streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
@@ -108,6 +112,14 @@ def clear(runtime: Runtime, wrapper: Path, state: Path) -> None:
     for entry in state.iterdir() if state.is_dir() else ():
         argv = [*runtime.door, str(wrapper), "delete", "--force", entry.name]
         subprocess.run(argv, check=False, capture_output=True, timeout=LIMIT_S)
+
+
+def remove_cgroups() -> None:
+    """Remove the directories of cgroups that a runtime made above a container's own, and that none takes away."""
+    for directory, _, _ in os.walk(CGROUPS, topdown=False):
+        if f"/{CGROUP}-" in directory:
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
 def run_all(
@@ -178,7 +190,10 @@ def main() -> int:
     lacking = {e.program: (known.missing(e.needs), e.reason) for e in entries if e.needs}
     chosen = args.program or list(built.programs)
     left_out = {n: f"{why} (needs {need})" for n, (need, why) in lacking.items() if need and n in chosen}
-    results = run_all([name for name in chosen if name not in left_out], runtimes, built, args.jobs)
+    try:
+        results = run_all([name for name in chosen if name not in left_out], runtimes, built, args.jobs)
+    finally:
+        remove_cgroups()
     table(results, entries, left_out)
     problems, notes = known.verdict(entries, results)
     problems += known.strangers(entries, built.programs)

@@ -95,19 +95,19 @@ EDITS = (
     Edit(
         file="cgroups/cgroups.go",
         old='AbsCgroupPath = "/cgrouptest"',
-        new='AbsCgroupPath = fmt.Sprintf("/pyrkt-conformance-%d", os.Getpid())',
+        new='AbsCgroupPath = "/" + os.Getenv("OCI_CGROUP")',
         why="two programs at once would use one cgroup",
     ),
     Edit(
         file="cgroups/cgroups.go",
         old='RelCgroupPath = "testdir/cgrouptest/container"',
-        new='RelCgroupPath = fmt.Sprintf("pyrkt-conformance-%d/container", os.Getpid())',
+        new='RelCgroupPath = os.Getenv("OCI_CGROUP") + "/container"',
         why="the same",
     ),
     Edit(
         file=_ONLY,
         old='filepath.Join(cgPath, "pids", "cgrouptest")',
-        new='filepath.Join(cgPath, "pids", fmt.Sprintf("pyrkt-conformance-%d", os.Getpid()))',
+        new='filepath.Join(cgPath, "pids", os.Getenv("OCI_CGROUP"))',
         why="the same",
     ),
     Edit(
