@@ -20,6 +20,7 @@ class Host(Record):
     ``kernel``: (major, minor). ``last_cap``: the highest capability it knows. ``bounding``: capabilities within the
     caller's reach, bit n for number n; ``effective``: those it has now.
     ``alone``: there is no other user in the caller's user namespace.
+    ``kcore``: the kernel shows its memory as /proc/kcore, to which programs expect a link in /dev.
     ``lsm``: names of the active security modules, as far as they matter here.
     ``cgroup``: "v1", "hybrid" (v1 controllers, and v2 beside them) or "v2".
     ``cgroup_mounts``: (mount point, options that name the hierarchy, "" for v2, the caller's cgroup in it).
@@ -37,6 +38,7 @@ class Host(Record):
     machine: str = "x86_64"
     effective: int = -1
     alone: bool = False
+    kcore: bool = False
 
     @property
     def administers(self) -> bool:
@@ -72,6 +74,7 @@ def probe() -> Host:
         alone=len(ids) == 3 and ids[2] == "1",
         machine=system.machine,
         effective=int(status.get("CapEff", "0"), 16),
+        kcore=os.path.exists("/proc/kcore"),
     )
 
 

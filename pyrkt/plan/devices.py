@@ -29,7 +29,6 @@ LINKS = (
     ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
-    ("/proc/kcore", "/dev/core"),
 )
 
 
@@ -75,6 +74,8 @@ def add_devices(draft: Draft, subject: Subject) -> None:
         _device(draft, device, place, binds=binds)
     for text, path in LINKS:
         draft.add(steps.SYMLINK, text, path)
+    if subject.host.kcore:
+        draft.add(steps.SYMLINK, "/proc/kcore", "/dev/core")
     # Also in the place of a node that the image brings.
     draft.add(steps.UNLINK_IN, "/dev/ptmx")
     draft.add(steps.SYMLINK, "pts/ptmx", "/dev/ptmx")

@@ -22,7 +22,9 @@ V1_MOUNTS = (
     ("/sys/fs/cgroup/systemd", "none,name=systemd", ""),
 )
 V2_MOUNTS = (("/sys/fs/cgroup", "", "/user.slice"),)
-V2 = Host(kernel=(6, 18), euid=0, egid=0, last_cap=40, bounding=ALL_CAPS, cgroup="v2", cgroup_mounts=V2_MOUNTS)
+V2 = Host(
+    kernel=(6, 18), euid=0, egid=0, last_cap=40, bounding=ALL_CAPS, cgroup="v2", cgroup_mounts=V2_MOUNTS, kcore=True
+)
 HYBRID = V2.replace(cgroup="hybrid", cgroup_mounts=(*V1_MOUNTS, ("/sys/fs/cgroup/unified", "", "/x")))
 USER = V2.replace(euid=1000, egid=1000, bounding=0)
 

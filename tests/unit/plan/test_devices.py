@@ -7,7 +7,7 @@ import pytest
 from pyrkt.plan.steps import BEFORE, PARENT
 from pyrkt.spec.runtime import Device
 from pyrkt.spec.runtime_resources import DeviceRule, Resources
-from tests.unit.plan.hosts import CGROUP, PROGRAM, changed, compiled, named, place_of
+from tests.unit.plan.hosts import CGROUP, PROGRAM, V2, changed, compiled, named, place_of
 
 KMSG = Device(type="c", path="/dev/log", major=1, minor=11)
 NOTHING = DeviceRule(allow=False, access="rwm")
@@ -50,3 +50,9 @@ def test_rules_wait_for_the_nodes_that_they_forbid_to_make(
     assert len(meetings) == (2 if late else 0)
     if late:
         assert place_of(plan, "MKNOD", last=True) < place_of(plan, "MEET", last=True) < place_of(plan, "PIVOT")
+
+
+@pytest.mark.parametrize("kcore", [True, False])
+def test_the_kernels_memory_has_a_link_where_it_can_be_seen(kcore: bool) -> None:
+    links = [step.args for step in named(compiled(changed(), V2.replace(kcore=kcore)), "SYMLINK")]
+    assert (("/proc/kcore", "/dev/core") in links) is kcore
