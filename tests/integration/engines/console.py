@@ -30,6 +30,7 @@ class Console:
         while text not in self.seen:
             left = deadline - time.monotonic()
             if left <= 0 or not self._more(left):
+                self._leave()
                 raise AssertionError(f"no {text!r} in {self.seen!r}")
         before, _, self.seen = self.seen.partition(text)
         return before
@@ -43,6 +44,11 @@ class Console:
             return False
         self.seen += data.decode("utf-8", "replace")
         return bool(data)
+
+    def _leave(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.terminal)
 
     def type(self, line: str) -> None:
         """Type a line."""

@@ -29,10 +29,7 @@ pyrkt-oci = ["{ours}"]
 
 
 class Podman(Engine):
-    """podman's command line with the directories of one place, and one runtime or another.
-
-    ``more``: lines of the section [engine] of its containers.conf.
-    """
+    """podman's command line with the directories of one place, and one runtime or another."""
 
     image = "localhost/pyrkt-test"
 
@@ -41,9 +38,9 @@ class Podman(Engine):
         self.configure("")
         must(self(RUNC, "import", str(place.archive()), self.image))
 
-    def configure(self, more: str) -> None:
-        """Write containers.conf with these further lines in its section [engine]."""
-        conf = self.base / "containers.conf"
+    def configure(self, more: str, name: str = "containers.conf") -> None:
+        """Use a containers.conf with these further lines in its section [engine]."""
+        conf = self.base / name
         conf.write_text(_CONF.format(runc=program(RUNC), ours=program(OURS), more=more))
         self.env["CONTAINERS_CONF"] = str(conf)
 

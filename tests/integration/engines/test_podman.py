@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.engines.compare import OURS, call, kind, must, plain, same
+from tests.integration.engines.compare import OURS, call, kind, must, plain, program, same
 from tests.integration.engines.place import place
 from tests.integration.engines.podman import Podman
 from tests.support.oci import eventually
@@ -300,6 +300,43 @@ def test_ids_of_a_volume_are_mapped(podman: Podman) -> None:
     words = ("--uidmap=0:100000:2000", "--gidmap=0:100000:2000", f"--volume={podman.base}/data:/data:idmap")
     answer = podman.run(OURS, *words, IMAGE, "stat", "-c", "%u:%g", "/data/file")
     assert plain(answer) == (0, "0:0\n"), answer.err
+
+
+def test_checkpoint(podman: Podman) -> None:
+    """Refused where criu is missing or cannot run, and then the container goes on; else it is stopped."""
+
+    def flow(label: str) -> list[object]:
+        box = podman.started(label, IMAGE, "sleep", "100")
+        return [box.do("container checkpoint")[0], box.state("Status")]
+
+    same(flow)
+
+
+def test_systemd_as_the_cgroup_manager(podman: Podman) -> None:
+    def flow(label: str) -> tuple[object, ...]:
+        words = podman.words(label, "--cgroup-manager=systemd", "run", "--rm", "--pull=never", IMAGE, "echo", "ran")
+        return plain(call(podman.place.enter(*words), env=podman.env))
+
+    same(flow)
+
+
+def test_a_runtime_that_podman_knows(podman: Podman) -> None:
+    """With the lines of docs/engines.md errors come through the log, and a container may do without cgroups."""
+    known = ["runtime_supports_json", "runtime_supports_nocgroup"]
+    unknown = podman.env["CONTAINERS_CONF"]
+    podman.configure("\n".join(f'{name} = ["runc", "{OURS}"]' for name in known), name="known.conf")
+    try:
+        failed = podman.run(OURS, IMAGE, "/nonexistent")
+        assert failed.code == 127
+        assert f"Error: {OURS}: pyrkt-oci create failed: unable to start" in failed.err.replace(program(OURS), OURS)
+        assert "level=" not in failed.err
+        script = "grep -v -e pyrkt-engine -e libpod /proc/self/cgroup | wc -l; wc -l </proc/self/cgroup"
+        words = ("run", "--rm", "--pull=never", "--cgroups=disabled", "--cgroupns=host", IMAGE)
+        left = podman(OURS, *words, "sh", "-c", script)
+        assert left.code == 0, left.err
+        assert len(set(left.out.split())) == 1, left.out
+    finally:
+        podman.env["CONTAINERS_CONF"] = unknown
 
 
 def test_hosts_null_keeps_its_owner(podman: Podman) -> None:
