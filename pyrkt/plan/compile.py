@@ -8,7 +8,7 @@ before the filter, the filter before the program.
 from __future__ import annotations
 
 from pyrkt.plan import devices, hooks, namespaces, process, rootfs
-from pyrkt.plan.draft import Draft, Subject, refuse
+from pyrkt.plan.draft import Draft, Subject, pointer, refuse
 from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT
 from pyrkt.spec import steps
 from pyrkt.spec.layout import CgroupLayout
@@ -68,6 +68,7 @@ def container(
     _resctrl(draft, place.resctrl)
     namespaces.join(draft, subject)
     namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
+    namespaces.fill_unit(draft, cgroup)
     namespaces.map_ids(draft, subject)
     namespaces.enter_cgroup(draft, subject, cgroup)
     process.all_processors(draft)
@@ -197,13 +198,6 @@ def _device_rules(draft: Draft, layout: CgroupLayout, phase: int) -> None:
         draft.add(steps.CGROUP_DEVICES, directory, layout.device_program, cause=cause, phase=phase)
 
 
-def pointer(where: str) -> str:
-    """Return a place such as "mounts[3].type" as the JSON pointer "/mounts/3/type"."""
-    if where.startswith("/") or where == "default":
-        return where
-    return "/" + where.replace("[", ".").replace("]", "").replace(".", "/")
-
-
 def _record(draft: Draft, place: Place) -> None:
     if place.record_file:
         draft.add(steps.RECORD, place.record_file, phase=PARENT)
@@ -281,8 +275,12 @@ def _after(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], exit_p
     if exit_path:
         draft.add(steps.EXIT_FILE, exit_path, phase=AFTER)
     for layout in layouts:
+        if layout.managed:  # systemd removes these, once nobody is left in them
+            for path in layout.kill:
+                draft.add(steps.WRITE, path, b"1", cause="/linux/cgroupsPath", phase=AFTER)
         for directory in layout.remove:
-            draft.add(steps.RMDIR, directory, cause="/linux/cgroupsPath", phase=AFTER)
+            if directory not in layout.managed:
+                draft.add(steps.RMDIR, directory, cause="/linux/cgroupsPath", phase=AFTER)
     for directory in place.resctrl.remove:
         draft.add(steps.RMDIR, directory, cause="/linux/intelRdt", phase=AFTER)
 

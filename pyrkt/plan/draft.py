@@ -40,6 +40,13 @@ def refuse(where: str, problem: str, *, hint: str = "") -> InvalidSpec:
     return InvalidSpec(problem, document="config.json", where=where, hint=hint)
 
 
+def pointer(where: str) -> str:
+    """Return a place such as "mounts[3].type" as the JSON pointer "/mounts/3/type"."""
+    if where.startswith("/") or where == "default":
+        return where
+    return "/" + where.replace("[", ".").replace("]", "").replace(".", "/")
+
+
 class Draft:
     """Collects steps. ``phase`` is where a step goes that does not say otherwise: CHILD, or APP within a pod."""
 

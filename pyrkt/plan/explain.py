@@ -207,6 +207,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.LEAVE: lambda: "leave the container to the caller once its program runs",
     steps.MEET: lambda: "wait for each other: the mounts stand",
     steps.SETNS: lambda slot, kind: f"nsenter {_namespace_words(kind)}    # slot {slot}",
+    steps.LET_GO: lambda: "kill the process that held the scope",
     steps.UNSHARE: lambda flags: f"unshare {_namespace_words(flags)}",
     steps.SETSID: lambda: "setsid",
     steps.KEYRING: lambda name: f"keyctl session {quote(name)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyrkt.plan.draft import O_DIRECTORY, O_NONBLOCK, O_PATH, O_RDONLY, O_WRONLY, refuse
+from pyrkt.plan.draft import O_DIRECTORY, O_NONBLOCK, O_PATH, O_RDONLY, O_WRONLY, pointer, refuse
 from pyrkt.plan.steps import APP, BEFORE, CHILD, PARENT
 from pyrkt.spec import capabilities, steps
 
@@ -182,6 +182,22 @@ def enter_resctrl(draft: Draft, layout: ResctrlLayout) -> None:
     for directory in layout.enter:
         slot = draft.open(f"{directory}/tasks", O_WRONLY, "/linux/intelRdt")
         draft.add(steps.ENTER_CGROUP_SLOT, slot, cause="/linux/intelRdt", phase=PARENT)
+
+
+def fill_unit(draft: Draft, cgroup: CgroupLayout) -> None:
+    """Take the holder's place in a unit of systemd, and write what had to wait for that.
+
+    Cloned into version 2, the first process is there; without that it must be put into the hierarchy that systemd
+    watches before the holder leaves: a scope that is empty for a moment ends.
+    """
+    if not cgroup.is_held:
+        return
+    if not cgroup.clone_into:
+        for directory in cgroup.managed:
+            draft.add(steps.ENTER_CGROUP, directory, cause="/linux/cgroupsPath", phase=PARENT)
+    draft.add(steps.LET_GO, cause="/linux/cgroupsPath", phase=PARENT)
+    for path, value, cause in cgroup.late:
+        draft.add(steps.WRITE, path, value.encode(), cause=pointer(cause), phase=PARENT)
 
 
 def unshare_cgroup(draft: Draft, subject: Subject) -> None:

@@ -190,6 +190,7 @@ def save(container: Container, config: bytes) -> None:
         "cgroups": {
             "driver": layout.driver,
             "unit": layout.unit,
+            "bus": layout.bus,
             "enter": layout.enter,
             "remove": layout.remove,
             "into": layout.clone_into,
@@ -211,7 +212,7 @@ def _facts(container: Container) -> bytes:
     lines = ["pyrkt 1"]
     if "poststart" not in container.hooks and container.startable:
         lines.append("start")
-    if "poststop" not in container.hooks:
+    if "poststop" not in container.hooks and not container.cgroup.unit:
         lines.append("delete")
     if container.own_pids:
         lines.append("kill")
@@ -290,6 +291,7 @@ def _parse(data: bytes, directory: str) -> Container:
                 paths=tuple(cgroups["paths"].text_map().items()),
                 driver=cgroups["driver"].text("cgroupfs"),
                 unit=cgroups["unit"].text(""),
+                bus=cgroups["bus"].text(""),
             ),
             own_pids=r["ownPids"].boolean(),
             hooks=r["hooks"].texts(),

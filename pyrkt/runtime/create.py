@@ -40,7 +40,8 @@ def act(settings: Settings, intent: Intent) -> None:
     """Run stage1 until the container stands; on failure take away what there is of it."""
     plan = intent.plan
     try:
-        launch.start(launching.plan_bytes(intent), plan.causes, preserve_fds=intent.preserve_fds)
+        holder = launching.hold(intent)
+        launch.start(launching.plan_bytes(intent), plan.causes, preserve_fds=intent.preserve_fds, holder=holder)
     except StartFailed as error:
         launching.give_up(settings, intent.container)
         from pyrkt.runtime import failed  # noqa: PLC0415 - only failures pay

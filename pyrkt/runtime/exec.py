@@ -106,6 +106,10 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, co
         first,
     )
     launching.show(settings, plan, "setns_init: about to exec")
+    if container.cgroup.bus:
+        from pyrkt.runtime import scope  # noqa: PLC0415 - only for what systemd made
+
+        scope.enter(container.cgroup)
     if not values["detach"]:
         launch.run(encode(plan), plan.causes)
     try:

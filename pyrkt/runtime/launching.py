@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrkt.runtime.main import Settings
+    from pyrkt.runtime.scope import Scope
 
 MAX_CONFIG = 16 << 20
 FLAGS = (
@@ -50,7 +51,7 @@ FLAGS = (
 class Intent(Record):
     """What is about to be done: the container to remember, the bytes of its configuration, the plan.
 
-    ``fifo`` tells whether the container waits to be started.
+    ``fifo`` tells whether the container waits to be started; ``scope`` is the unit to ask systemd for.
     """
 
     container: Container
@@ -58,6 +59,7 @@ class Intent(Record):
     plan: Plan
     fifo: bool
     preserve_fds: int
+    scope: Scope | None = None
 
 
 def program_words(settings: Settings, *words: str) -> tuple[str, ...]:
@@ -166,7 +168,9 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
     config = _with_sockets(config, sockets)
     host = kernel_host.probe()
     rootless = settings.rootless == "true" or (settings.rootless == "auto" and not host.privileged)
-    layout = CgroupLayout() if settings.no_cgroups else placing.layout_of(config, name, host, rootless=rootless)
+    layout, scope = CgroupLayout(), None
+    if not settings.no_cgroups:
+        layout, scope = placing.layout_of(config, name, host, rootless=rootless, systemd=settings.systemd_cgroup)
     directory = f"{settings.root}/{name}"
     if not os.path.lexists(f"{directory}/state.json"):  # else the id is taken, which is the error
         layout = placing.ready(layout)
@@ -209,6 +213,7 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
         plan=plan,
         fifo=fifo,
         preserve_fds=preserve_fds,
+        scope=scope,
     )
 
 
@@ -277,6 +282,15 @@ def remember(intent: Intent) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def hold(intent: Intent) -> int:
+    """Start the container's unit, if systemd makes its cgroups; return the pidfd of who holds it, -1 for nobody."""
+    if intent.scope is None:
+        return -1
+    from pyrkt.runtime import scope  # noqa: PLC0415 - as above
+
+    return scope.start(intent.scope, intent.container.id)
 
 
 def plan_bytes(intent: Intent) -> bytes:

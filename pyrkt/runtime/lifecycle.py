@@ -92,6 +92,10 @@ def take_away(container: Container, log: Log) -> None:
     from pyrkt.cgroup import remove  # noqa: PLC0415 - only who removes pays
 
     end(container)
+    if container.cgroup.unit:
+        from pyrkt.runtime import scope  # noqa: PLC0415 - only for what systemd made
+
+        scope.end(container.cgroup, log)
     remove.remove(container.cgroups, container.cgroup.kill)
     if container.resctrl.remove:
         remove.remove(container.resctrl.remove)

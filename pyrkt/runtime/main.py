@@ -56,7 +56,7 @@ class Settings(Record):
     """The global options: ``root`` of the states, ``log``, ``rootless``, ``criu``, ``words`` that give them again.
 
     ``program``: the name that the caller knows us by; ``given_root``: the caller named the root; ``no_cgroups``: no
-    cgroup is to be made or entered.
+    cgroup is to be made or entered; ``systemd_cgroup``: systemd is to make them.
     """
 
     root: str
@@ -67,6 +67,7 @@ class Settings(Record):
     given_root: bool = True
     no_cgroups: bool = False
     words: tuple[str, ...] = ()
+    systemd_cgroup: bool = False
 
 
 def default_root() -> str:
@@ -117,11 +118,6 @@ def _settings(values: dict[str, Any], log: Log, program: str) -> Settings:
         raise UsageError(
             f'invalid value "{values["cgroup-manager"]}" for flag -cgroup-manager', hint="cgroupfs, systemd or disabled"
         )
-    if values["systemd-cgroup"] or values["cgroup-manager"] == "systemd":
-        raise UsageError(
-            "systemd cgroup flag passed, but systemd support for managing cgroups is not available",
-            hint="leave --systemd-cgroup out: cgroups are made directly",
-        )
     root = os.path.abspath(values["root"] or default_root())
     if root == "/":
         raise UsageError("Option --root argument should not be set to /", hint="states are kept below /run by default")
@@ -140,6 +136,7 @@ def _settings(values: dict[str, Any], log: Log, program: str) -> Settings:
         given_root=bool(values["root"]),
         no_cgroups=values["cgroup-manager"] == "disabled",
         words=tuple(words),
+        systemd_cgroup=values["systemd-cgroup"] or values["cgroup-manager"] == "systemd",
     )
 
 

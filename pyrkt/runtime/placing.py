@@ -10,24 +10,33 @@ from pyrkt.cgroup import plan as cgroup_plan
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrkt.kernel.host import Host
+    from pyrkt.runtime.scope import Scope
     from pyrkt.spec.layout import CgroupLayout
     from pyrkt.spec.runtime import Config
 
 _DELEGATE = "/sys/kernel/cgroup/delegate"
 
 
-def layout_of(config: Config, name: str, host: Host, *, rootless: bool) -> CgroupLayout:
-    """Return the cgroups of the new container ``name``. Changes nothing.
+def layout_of(
+    config: Config, name: str, host: Host, *, rootless: bool, systemd: bool
+) -> tuple[CgroupLayout, Scope | None]:
+    """Return the cgroups of the new container ``name``, and with ``systemd`` the unit they belong to. Changes nothing.
 
-    Raises: InvalidSpec, NoPermission for limits that cannot be.
+    Raises: InvalidSpec, NoPermission for limits that cannot be; Unavailable without a systemd to ask.
     """
-    resources, path = (config.linux.resources, config.linux.cgroups_path) if config.linux else (None, "")
-    path = path or f"pyrkt-{name}"
-    mounts = cgroup_host.probe(path, host.cgroup_mounts, rootless=rootless)
-    layout = cgroup_plan.layout(resources, path, mounts, rootless=rootless)
-    if not mounts.v1 and not rootless and config.linux is not None and config.linux.uid_mappings:
-        return layout.replace(own=_given(config, layout.clone_into))
-    return layout
+    scope = None
+    if systemd:
+        from pyrkt.runtime import scope as driver  # noqa: PLC0415 - D-Bus, only for who asks for it
+
+        layout, scope = driver.decide(config, name, host, rootless=rootless)
+    else:
+        resources, path = (config.linux.resources, config.linux.cgroups_path) if config.linux else (None, "")
+        path = path or f"pyrkt-{name}"
+        mounts = cgroup_host.probe(path, host.cgroup_mounts, rootless=rootless)
+        layout = cgroup_plan.layout(resources, path, mounts, rootless=rootless)
+    if not layout.enter and not rootless and config.linux is not None and config.linux.uid_mappings:
+        return layout.replace(own=_given(config, layout.clone_into)), scope
+    return layout, scope
 
 
 def _given(config: Config, directory: str) -> tuple[tuple[str, int], ...]:

@@ -37,7 +37,7 @@ def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> in
     descriptor = launching.remember(intent)
     if not detached:
         try:
-            launch.run(launching.plan_bytes(intent), intent.plan.causes)
+            launch.run(launching.plan_bytes(intent), intent.plan.causes, holder=launching.hold(intent))
         except BaseException:
             launching.give_up(settings, intent.container)
             raise

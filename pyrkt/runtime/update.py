@@ -119,6 +119,10 @@ def _update(container: Container, wanted: dict[str, Any], values: dict[str, Any]
         raise NoPermission("the container has no cgroup of its own", hint="its limits are those of its creator")
     writes, _ = plan.limits(resources, change.places(container.cgroup), "")
     change.check_usage(resources.memory, container.cgroup)
+    if container.cgroup.unit:
+        from pyrkt.runtime import scope  # noqa: PLC0415 - only for what systemd made
+
+        scope.change(container.cgroup, writes)
     change.carry_out([*writes, *schemata])
     document["linux"] = linux | {"resources": merged(stored, wanted)}
     write_file(path, fastjson.dumps(document).encode(), mode=0o600, durable=False)

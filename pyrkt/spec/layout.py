@@ -19,7 +19,9 @@ class CgroupLayout(Record):
     ``device_program``: eBPF instructions to attach to ``clone_into`` as its device controller; empty where v1 has one.
     ``own``: (file or directory, uid) of what the container's root is given of the v2 cgroup, to manage it.
     ``paths``: (controller, directory) of each controller of v1, and of "" for version 2.
-    ``driver``: who made the cgroups, "cgroupfs" or "systemd"; ``unit``: the scope's name with the latter.
+    ``driver``: who made the cgroups, "cgroupfs" or "systemd"; ``unit``: the scope's name with the latter, ``bus``:
+    whose systemd, "system" or "user"; ``managed``: the directories of ``remove`` that systemd removes itself.
+    ``late``: as ``write``, for when the process that held the scope has left it.
     """
 
     make: tuple[str, ...] = ()
@@ -33,6 +35,14 @@ class CgroupLayout(Record):
     paths: tuple[tuple[str, str], ...] = ()
     driver: str = "cgroupfs"
     unit: str = ""
+    bus: str = ""
+    managed: tuple[str, ...] = ()
+    late: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process of ours keeps the unit alive until the container's first one is in it."""
+        return self.driver == "systemd" and not self.unit.endswith(".slice")
 
     def path(self, controller: str) -> str:
         """Return the container's directory in the hierarchy of ``controller`` of v1; "" is version 2. "" for none."""

@@ -97,6 +97,7 @@ CHROOT_INTO = 183
 DETACH = 184
 UNLINK_IN = 185
 CHOWN = 186
+LET_GO = 190
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -190,4 +191,5 @@ TABLE = {
     DETACH: ("DETACH", "i", 16),
     UNLINK_IN: ("UNLINK_IN", "s", 12),
     CHOWN: ("CHOWN", "si", 1),
+    LET_GO: ("LET_GO", "", 2),
 }

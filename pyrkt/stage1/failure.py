@@ -68,6 +68,7 @@ _WORDS = {
     steps.PID_FILE: "writing the pid file {0}",
     steps.RECORD: "recording the container's pid in {0}",
     steps.HOOK: "running the hook {0}",
+    steps.LET_GO: "ending the process that held the scope",
     steps.STILL: "joining the namespaces of process {0}",
     steps.SETNS: "joining a namespace",
     steps.UNSHARE: "making a namespace",

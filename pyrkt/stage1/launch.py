@@ -6,6 +6,7 @@ the first part only; should a step fail, whoever has to say so finds both there.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C half of signal; its enums cost 3 ms
 import os
 
 from pyrkt.base.errors import StartFailed
@@ -43,21 +44,48 @@ def _handed_over(plan: bytes, causes: tuple[str, ...]) -> int:
     return descriptor
 
 
-def run(plan: bytes, causes: tuple[str, ...] = ()) -> NoReturn:
+def hold() -> tuple[int, int]:
+    """Start a process that waits to be killed, and dies with this one: (pid, pidfd), for a plan with LET_GO.
+
+    It keeps a scope of systemd alive until the container's first process is in it.
+    """
+    pid = os.posix_spawn(binary(), [_NAME, "hold", str(os.getpid())], {})
+    return pid, os.pidfd_open(pid)
+
+
+def release(holder: int) -> None:
+    """End the process that ``hold`` has started, and close its pidfd."""
+    _end(holder)
+    os.waitid(os.P_PIDFD, holder, os.WEXITED)
+    os.close(holder)
+
+
+def _holder_words(holder: int) -> list[str]:
+    """Return the argument for the holder's pidfd, which becomes stage1's."""
+    if holder < 0:
+        return []
+    os.set_inheritable(holder, True)  # noqa: FBT003 - positional only
+    return [str(holder)]
+
+
+def run(plan: bytes, causes: tuple[str, ...] = (), *, holder: int = -1) -> NoReturn:
     """Become stage1 with ``plan``; what then ends this process is the container's exit code, or 128 + its signal.
 
     If a step fails, stage1 becomes the plan's ON_FAILURE program, with five more arguments: hand them to ``failed``.
+    ``holder`` is the pidfd of ``hold``.
     """
     program = _program()
-    os.execve(program, [_NAME, str(_handed_over(plan, causes)), "-"], os.environ)  # noqa: S606 - to become it is the point
+    argv = [_NAME, str(_handed_over(plan, causes)), "-", *_holder_words(holder)]
+    os.execve(program, argv, os.environ)  # noqa: S606 - to become it is the point
 
 
-def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0) -> int:
+def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0, holder: int = -1) -> int:
     """Run stage1 beside this process until the container is set up and waits or runs; return the container's pid.
 
     After that stage1 is gone if the plan has WAIT_START or LEAVE, and the container is a child of our nearest
     subreaper; otherwise it stays, in a session of its own, as the container's supervisor.
     ``preserve_fds`` descriptors from 3 on, those of them that are open, reach the container if the plan lets them.
+    ``holder`` is the pidfd of ``hold``.
     Raises: the error of the failed step; then stage1 has taken everything down again.
     """
     for descriptor in range(3, 3 + preserve_fds):
@@ -69,15 +97,36 @@ def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0) -
     inward, outward = os.pipe()
     try:
         os.set_inheritable(outward, True)  # noqa: FBT003 - positional only
-        argv = [_NAME, str(words), str(outward)]
+        argv = [_NAME, str(words), str(outward), *_holder_words(holder)]
+        if holder >= 0:
+            # The holder is our child; stage1, its sibling, waits until nothing is left of it, so the kernel reaps it.
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
         pid = os.posix_spawn(f"/proc/self/fd/{program}", argv, os.environ)
     finally:
         for descriptor in (program, words, outward):
             os.close(descriptor)
     try:
-        return _outcome(pid, inward, plan, causes)
+        return _outcome(pid, inward, plan, causes, holder)
     finally:
         os.close(inward)
+        if holder >= 0:
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+
+
+def _end(holder: int) -> None:
+    try:
+        _signal.pidfd_send_signal(holder, _signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _waited(pid: int) -> str:
+    """Wait until the child ``pid`` is gone; return how it ended, as far as that is known."""
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:  # the kernel has reaped it for us
+        return ""
+    return f" with {os.waitstatus_to_exitcode(status)}"
 
 
 def _read(descriptor: int, size: int) -> bytes:
@@ -87,17 +136,17 @@ def _read(descriptor: int, size: int) -> bytes:
     return data
 
 
-def _outcome(pid: int, inward: int, plan: bytes, causes: tuple[str, ...]) -> int:
+def _outcome(pid: int, inward: int, plan: bytes, causes: tuple[str, ...], holder: int) -> int:
     report = _read(inward, _REPORT_SIZE)
+    if holder >= 0:
+        _end(holder)  # if stage1 failed before it did that
     if len(report) < _REPORT_SIZE:
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        raise StartFailed(f"stage1 ended with {code} before the container was set up", hint="see dmesg(1)")
+        raise StartFailed(f"stage1 ended{_waited(pid)} before the container was set up", hint="see dmesg(1)")
     index, errno, value = (int.from_bytes(report[a:b], "little", signed=True) for a, b in ((0, 4), (4, 8), (8, 16)))
     if errno == 0 and index == _STAYS:
         return value
     said = _read(inward, _MOST_SAID) if index >= 0 else b""
-    os.waitpid(pid, 0)  # when it is gone, the container is our subreaper's child
+    _waited(pid)  # when it is gone, the container is our subreaper's child
     if errno == 0 and index == _LEFT:
         return value
 

@@ -65,16 +65,21 @@ static bool end_with_reader(void)
 
 int main(int argc, char **argv, char **envp)
 {
-	i64 plan_fd, report = -1;
-	if (argc != 3 || !text_number(argv[1], &plan_fd) || (strcmp(argv[2], "-") && !text_number(argv[2], &report)))
+	i64 plan_fd, report = -1, holder = -1;
+	if (argc == 3 && !strcmp(argv[1], "hold"))
+		hold(argv[2]);
+	if (argc < 3 || argc > 4 || !text_number(argv[1], &plan_fd) ||
+	    (strcmp(argv[2], "-") && !text_number(argv[2], &report)) || (argc == 4 && !text_number(argv[3], &holder)))
 		return USAGE;
 	self.environment = envp;
 	self.plan_fd = plan_fd;
 	self.report = report;
+	self.holder = holder;
 	self.channel = self.fifo = self.child_fd = self.root = self.said = -1;
 	for (int i = 0; i < SLOTS; i++)
 		self.slots[i] = -1;
 	sys(__NR_fcntl, plan_fd, F_SETFD, FD_CLOEXEC);
+	sys(__NR_fcntl, holder, F_SETFD, FD_CLOEXEC);
 	if (report >= 0) {
 		sys(__NR_fcntl, report, F_SETFD, FD_CLOEXEC);
 		if (!end_with_reader())

@@ -46,7 +46,7 @@ struct self {
 	u32 index; /* of the step that is being done */
 	i64 detail;
 	i64 detail_of_program;
-	long plan_fd, report, channel, proc, root, fifo;
+	long plan_fd, report, channel, proc, root, fifo, holder;
 	long slots[SLOTS];
 	i64 child; /* pid, as the supervisor sees it */
 	long child_fd;
@@ -140,6 +140,9 @@ const char *home_variable(void); /* "HOME=...", or NULL */
 /* spawn.c */
 long spawn(void);
 i64 clone_process(u64 flags, i32 *pidfd, long cgroup);
+
+/* holder.c */
+_Noreturn void hold(const char *parent);
 
 /* relay.c: the outer terminal and the container's, in the supervisor */
 struct pollfd;

@@ -173,6 +173,8 @@ STEP(185, UNLINK_IN, "s", C | A, "target: remove the file or link; missing is fi
 /* cgroups, continued */
 STEP(186, CHOWN, "si", B, "path, uid: make a cgroup or a file of it another user's; missing is fine")
 
+STEP(190, LET_GO, "", P, "end the process that held the container's unit until now, and wait until it is gone")
+
 #undef B
 #undef P
 #undef C

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyrkt.plan import explain
-from pyrkt.plan.compile import pod, pointer
+from pyrkt.plan.compile import pod
+from pyrkt.plan.draft import pointer
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import APP, CHILD, Plan, decode, encode
 from pyrkt.spec.layout import CgroupLayout

@@ -183,5 +183,5 @@ def test_features_are_what_features_md_asks_for(capfd: pytest.CaptureFixture[str
     assert found["ociVersionMin"] == "1.0.0"
     assert {"bind", "rbind", "ro", "rro", "rprivate", "idmap", "tmpcopyup"} <= set(found["mountOptions"])
     assert found["linux"]["namespaces"] == sorted(found["linux"]["namespaces"])
-    assert found["linux"]["cgroup"] == {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True}
+    assert found["linux"]["cgroup"] == {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True}
     assert "SCMP_ACT_NOTIFY" in found["linux"]["seccomp"]["actions"]
