@@ -115,6 +115,12 @@ def _modules() -> tuple[str, ...]:
     return tuple(found)
 
 
+def mounts_on(point: str) -> int:
+    """Return how many mounts lie, one over the other, on the directory ``point`` in the caller's mount namespace."""
+    lines = _read("/proc/self/mountinfo").splitlines()
+    return sum(_unescape(line.split(" ", 5)[4]) == point for line in lines)
+
+
 def cgroup_mounts(mountinfo: str, own: str) -> tuple[tuple[str, str, str], ...]:
     """Return the cgroup mounts in ``mountinfo``, with the caller's place in each from /proc/self/cgroup (``own``).
 

@@ -79,15 +79,15 @@ def container(
     namespaces.move_devices(draft, subject)
     namespaces.own(draft, subject, place.keyring)
     namespaces.unshare_cgroup(draft, subject)
-    rootfs.build(draft, subject, root, cgroup)
+    frozen = rootfs.build(draft, subject, root, cgroup)
     _meet(draft, subject, place, cgroup if late else None)
     hooks.add_hooks(draft, subject, place.id, "create_container", CHILD)
     _sysctls(draft, subject, place)
     rootfs.close(draft, subject, no_pivot=place.no_pivot)
     if program:
-        _program(draft, subject, program, place, seccomp)
+        _program(draft, subject, program, place, seccomp, frozen)
     else:
-        rootfs.seal(draft, subject)
+        rootfs.seal(draft, subject, frozen)
         process.nothing(draft)
     if place.foreground and not place.keep:
         _after(draft, place, (cgroup,), place.exit_file)
@@ -96,10 +96,12 @@ def container(
     return draft.plan()
 
 
-def _program(draft: Draft, subject: Subject, program: Process, place: Place, seccomp: bytes) -> None:
+def _program(
+    draft: Draft, subject: Subject, program: Process, place: Place, seccomp: bytes, frozen: rootfs.Frozen
+) -> None:
     """From the pivot to the program."""
     process.terminal(draft, program, place)
-    rootfs.seal(draft, subject)
+    rootfs.seal(draft, subject, frozen)
     process.temper(draft, subject, program)
     process.privileges(draft, subject, program, place, seccomp)
     if place.exec_fifo:
@@ -164,10 +166,10 @@ def _app(draft: Draft, app: PodApp, first: Subject, host: Host, place: Place) ->
     namespaces.enter_cgroup(draft, subject, app.cgroup)
     namespaces.unshare_cgroup(draft, subject)
     process.stdio(draft, app)
-    rootfs.build(draft, subject, app.rootfs, app.cgroup)
+    frozen = rootfs.build(draft, subject, app.rootfs, app.cgroup)
     hooks.add_hooks(draft, subject, place.id, "create_container", APP)
     rootfs.close(draft, subject, no_pivot=place.no_pivot)
-    _program(draft, subject, program, place, app.seccomp)
+    _program(draft, subject, program, place, app.seccomp, frozen)
 
 
 def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], *, late: bool = False) -> None:

@@ -132,10 +132,9 @@ def _bind(source: str, target: str, recursive: int, given: int, taken: int, _mak
     return f"mount {word}{_attributes(given, taken)} {quote(source)} {quote(target)}"
 
 
-def _open_tree(slot: int, source: str, copy: int, maps: int, whole: int) -> str:
-    words = ["-r "] if copy & 1 else []
-    words += [] if maps < 0 else [f"--{'r' if whole else ''}idmap={{slot {maps}}} "]
-    return f"open_tree {''.join(words)}{quote(source)}{' --make-rprivate' if copy & 2 else ''}    # slot {slot}"
+def _open_tree(slot: int, source: str, copy: int) -> str:
+    words = f"{'-r ' if copy & 1 else ''}{'--make-rprivate ' if copy & 2 else ''}"
+    return f"open_tree {words}{quote(source)}    # slot {slot}"
 
 
 def _volume(source: str, target: str, how: int, *numbers: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyrkt.plan import options
 from pyrkt.plan.draft import O_NONBLOCK, O_RDONLY, refuse
 from pyrkt.plan.namespaces import map_text
-from pyrkt.plan.options import ATTR_RDONLY, MS_RDONLY
+from pyrkt.plan.options import MS_RDONLY
 from pyrkt.plan.steps import BEFORE
 from pyrkt.spec import steps
 
@@ -32,7 +32,7 @@ PROC_FILES = (
     "/proc/sys/crypto/fips_enabled",
 )
 MAKE_DIRECTORY, MAKE_AS_SOURCE, MAKE_LENDING, MAKE_COPYING = 1, 1, 3, 4
-WHOLE, MAP_WHOLE, TREE_FIRST, LOCKS = 1, 2, 4, 8  # VOLUME's "how"
+WHOLE, MAP_WHOLE, TREE_FIRST, LOCKS, ASK = 1, 2, 4, 8, 16  # VOLUME's "how"
 NO_PEER = 2  # OPEN_TREE's "copy", beside WHOLE
 # Fresh instances that the kernel gives only to the owner of the namespace they show.
 _SHOWS = {"proc": "pid", "sysfs": "network", "mqueue": "ipc"}
@@ -45,14 +45,15 @@ _TAKEN_BACK = ((options.MS_SYNCHRONOUS, "async"), (options.MS_MANDLOCK, "nomand"
 
 
 class Mounts:
-    """Adds the steps of all mounts of one container, and keeps what is to be made read-only when all are there.
+    """Adds the steps of all mounts of one container.
 
-    ``root`` is the host directory of the root file system.
+    ``root`` is the host directory of the root file system; ``freeze`` is what is to be made read-only when everything
+    has been made in it: (target, cause).
     """
 
     def __init__(self, draft: Draft, subject: Subject, cgroup: CgroupLayout, root: str) -> None:
         self.draft, self.subject, self.cgroup, self.root = draft, subject, cgroup, root
-        self.freeze: list[tuple[str, str]] = []  # (target, cause)
+        self.freeze: list[tuple[str, str]] = []
         self.maps: dict[tuple[bytes, bytes] | str, int] = {}  # slots of user namespaces whose maps mounts get
 
     def add(self, place: int, mount: Mount) -> None:
@@ -82,11 +83,6 @@ class Mounts:
             self.draft.add(steps.SET_ATTR, target, 1, chosen.tree_set, chosen.tree_clear, cause=cause)
         for flags in chosen.propagation:
             self.draft.add(steps.SET_PROPAGATION, target, flags, cause=cause)
-
-    def finish(self) -> None:
-        """Make read-only the tmpfs mounts that other mounts had to make their targets in."""
-        for target, cause in self.freeze:
-            self.draft.add(steps.SET_ATTR, target, 0, ATTR_RDONLY, 0, cause=cause)
 
     def _inside(self, destination: str) -> str:
         """Return the destination below the root; engines may write it with the host's path of the root before it."""
@@ -156,15 +152,12 @@ class Mounts:
         if chosen.idmap or mount.uid_mappings:
             maps = self._maps(place, mount, cause)
         shared = self._stays_shared(chosen)
-        mapped_outside = maps >= 0 and (shared or self.subject.from_outside)
-        if mapped_outside or self._opened_outside(source, shared=shared):
+        if self._opened_outside(source, shared=shared):
             spare = self.draft.slot(cause)
-            ids = (maps, int(chosen.idmap == 2)) if mapped_outside else (-1, 0)
-            self.draft.add(steps.OPEN_TREE, spare, source, how, *ids, cause=cause, phase=BEFORE)
-        how |= MAP_WHOLE * (maps >= 0 and not mapped_outside and chosen.idmap == 2)
-        how |= TREE_FIRST * (mapped_outside or (shared and spare >= 0)) | LOCKS * self.subject.from_outside
-        args = (source, target, how, *chosen.of_bind(), spare, -1 if mapped_outside else maps)
-        self.draft.add(steps.VOLUME, *args, cause=cause)
+            self.draft.add(steps.OPEN_TREE, spare, source, how, cause=cause, phase=BEFORE)
+        how |= MAP_WHOLE * (chosen.idmap == 2) | TREE_FIRST * (shared and spare >= 0)
+        how |= (LOCKS | ASK * (maps >= 0)) * self.subject.from_outside
+        self.draft.add(steps.VOLUME, source, target, how, *chosen.of_bind(), spare, maps, cause=cause)
         if spare >= 0 and not shared:
             # The supervisor's copy was made before the mount namespace was cut off from the host's.
             self.draft.add(steps.SET_PROPAGATION, target, options.MS_SLAVE | options.MS_REC, cause=cause)

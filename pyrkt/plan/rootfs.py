@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyrkt.plan.devices import add_devices
 from pyrkt.plan.draft import refuse
 from pyrkt.plan.mounts import NO_PEER, WHOLE, Mounts, normal
-from pyrkt.plan.options import MS_PRIVATE, MS_REC, MS_SLAVE, PROPAGATION
+from pyrkt.plan.options import ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE, PROPAGATION
 from pyrkt.plan.steps import AFTER, APP, BEFORE
 from pyrkt.spec import steps
 
@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from pyrkt.spec.layout import CgroupLayout, OverlayRoot
 
 VOLATILE, USERXATTR = 1, 2
+Frozen = tuple[tuple[str, str], ...]
+"""Mounts that become read-only when everything has been made in them: (target, cause)."""
 
 
-def build(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, cgroup: CgroupLayout) -> None:
-    """Everything up to the pivot that hooks may want to see: root, mounts, devices, the working directory."""
+def build(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, cgroup: CgroupLayout) -> Frozen:
+    """Everything up to the pivot that hooks may want to see: root, mounts, devices, the working directory.
+
+    Returns: what ``seal`` is to make read-only.
+    """
     config = subject.config
     if config.root is None:
         raise refuse("root", "is required")
@@ -37,7 +42,7 @@ def build(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, cgroup: Cg
     if config.process and normal(config.process.cwd) != "/":
         # Docker's images name working directories that do not exist; they are made, as runc makes them.
         draft.add(steps.MKDIR_IN, normal(config.process.cwd), 0o755, 0, 0, cause="/process/cwd")
-    mounts.finish()
+    return tuple(mounts.freeze)
 
 
 def _propagation(draft: Draft, subject: Subject) -> None:
@@ -61,7 +66,7 @@ def _root(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, directory:
     elif subject.from_outside:
         # Root of a user namespace may not be let into the directories above; the supervisor may.
         slot = draft.slot("root.path")
-        draft.add(steps.OPEN_TREE, slot, directory, WHOLE, -1, 0, cause="/root/path", phase=BEFORE)
+        draft.add(steps.OPEN_TREE, slot, directory, WHOLE, cause="/root/path", phase=BEFORE)
         draft.add(steps.ROOT_TREE, slot, directory, cause="/root/path")
         draft.add(steps.SET_PROPAGATION, "/", MS_SLAVE | MS_REC, cause="/root/path")
     else:
@@ -85,7 +90,7 @@ def _root_of_host(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, di
             hint='add {"type": "mount"}, or leave maskedPaths and readonlyPaths out',
         )
     slot = draft.slot("root.path")
-    draft.add(steps.OPEN_TREE, slot, directory, WHOLE | NO_PEER, -1, 0, cause="/root/path", phase=BEFORE)
+    draft.add(steps.OPEN_TREE, slot, directory, WHOLE | NO_PEER, cause="/root/path", phase=BEFORE)
     draft.add(steps.ROOT_TREE, slot, directory, cause="/root/path")
     draft.add(steps.SET_PROPAGATION, "/", MS_PRIVATE | MS_REC, cause="/root/path")
     draft.add(steps.DETACH, slot, cause="/root/path", phase=AFTER)
@@ -114,7 +119,9 @@ def close(draft: Draft, subject: Subject, *, no_pivot: bool) -> None:
         draft.add(steps.SET_PROPAGATION, "/", wanted, cause="/linux/rootfsPropagation")
 
 
-def seal(draft: Draft, subject: Subject) -> None:
-    """Make the root read-only, once nothing has to be made in it any more."""
+def seal(draft: Draft, subject: Subject, frozen: Frozen) -> None:
+    """Make read-only what ``build`` says, and the root, once nothing has to be made in them any more."""
+    for target, cause in frozen:
+        draft.add(steps.SET_ATTR, target, 0, ATTR_RDONLY, 0, cause=cause)
     if subject.config.root and subject.config.root.readonly:
         draft.add(steps.ROOT_READ_ONLY, cause="/root/readonly")

@@ -49,6 +49,8 @@ class Container(Record):
     """What state.json says. ``created`` is RFC 3339; ``hooks`` names the kinds that Python is still to run.
 
     ``startable`` tells whether it has a process; ``resctrl`` are its groups there: enter, remove.
+    ``mounts_before``: how many mounts lay on the root's directory when a container came that has no mount namespace of
+    its own, and so adds one there; -1 for any other container.
     """
 
     directory: str
@@ -63,6 +65,7 @@ class Container(Record):
     hooks: tuple[str, ...] = ()
     startable: bool = True
     resctrl: ResctrlLayout = ResctrlLayout()
+    mounts_before: int = -1
 
     @property
     def cgroups(self) -> tuple[str, ...]:
@@ -204,6 +207,8 @@ def save(container: Container, config: bytes) -> None:
         document["startable"] = False
     if container.resctrl.enter:
         document["resctrl"] = {"enter": container.resctrl.enter, "remove": container.resctrl.remove}
+    if container.mounts_before >= 0:
+        document["mountsBefore"] = container.mounts_before
     _write_new(container.path("state.json"), fastjson.dumps(document).encode())
 
 
@@ -212,7 +217,7 @@ def _facts(container: Container) -> bytes:
     lines = ["pyrkt 1"]
     if "poststart" not in container.hooks and container.startable:
         lines.append("start")
-    if "poststop" not in container.hooks and not container.cgroup.unit:
+    if "poststop" not in container.hooks and not container.cgroup.unit and container.mounts_before < 0:
         lines.append("delete")
     if container.own_pids:
         lines.append("kill")
@@ -297,6 +302,7 @@ def _parse(data: bytes, directory: str) -> Container:
             hooks=r["hooks"].texts(),
             startable=r["startable"].boolean(default=True),
             resctrl=ResctrlLayout(enter=r["resctrl"]["enter"].texts(), remove=r["resctrl"]["remove"].texts()),
+            mounts_before=r["mountsBefore"].integer(-1, 1 << 30, -1),
         )
     except InvalidSpec as error:
         error.hint = error.hint or "delete --force removes what is left of the container"

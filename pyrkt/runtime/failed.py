@@ -32,13 +32,16 @@ _SIZE_AT, _MAX_PLAN = 12, 64 << 20
 
 
 def in_runcs_words(error: PyrktError, plan: Plan) -> PyrktError:
-    """Return ``error`` with the text that engines look for: runc's about the container's program, Go's of an errno.
+    """Return ``error`` with the text that engines look for: runc's about mounts and the program, Go's of an errno.
 
     dockerd and podman choose their exit codes, 126 and 127, by "executable file not found" and "permission denied".
     """
     program = _argument(plan, steps.EXEC)
     head, colon, reason = error.message.rpartition(": ")
     reason = reason[:1].lower() + reason[1:]
+    if head.startswith("error mounting "):
+        text = f"unable to start container process: error during container init: {head}: {reason}"
+        return StartFailed(text, hint=error.hint)
     if isinstance(error, ProgramMissing) and DETAILS[NO_INTERPRETER] in error.message:
         return StartFailed(f"unable to start container process: exec {program}: {reason}", hint=error.hint)
     if isinstance(error, ProgramMissing):

@@ -7,7 +7,7 @@ that skips some of them is how rkt's ``enter`` handed out full privileges (CVE-2
 from __future__ import annotations
 
 from pyrkt.plan import namespaces, process
-from pyrkt.plan.draft import Draft, Subject
+from pyrkt.plan.draft import O_DIRECTORY, O_PATH, Draft, Subject
 from pyrkt.plan.steps import BEFORE
 from pyrkt.spec import steps
 from pyrkt.spec.runtime import Linux, Namespace
@@ -57,6 +57,10 @@ def plan_of(
         draft.add(steps.LEAVE, phase=BEFORE)
     process.initial_affinity(draft, program)
     namespaces.join(draft, subject)
+    root = -1
+    if "mount" not in subject.own:
+        # The container shares the host's mounts, and only its root is its own: that of its first process.
+        root = draft.open(f"/proc/{first[0]}/root", O_PATH | O_DIRECTORY, "/root/path")
     draft.add(steps.STILL, *first, phase=BEFORE)
     namespaces.clone(draft, 0, cgroup)
     namespaces.enter_cgroup(draft, subject, cgroup)
@@ -65,6 +69,8 @@ def plan_of(
     process.limits_from_outside(draft, subject, program)
     process.announce(draft, place)
     namespaces.own(draft, subject, place.keyring)
+    if root >= 0:
+        draft.add(steps.CHROOT_INTO, root, cause="/root/path")
     process.terminal(draft, program, place)
     process.temper(draft, subject, program)
     process.privileges(draft, subject, program, place, seccomp)

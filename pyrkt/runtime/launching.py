@@ -200,6 +200,7 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
             id=name,
             bundle=bundle,
             rootfs=rootfs,
+            mounts_before=_mounts_before(config, rootfs),
             oci_version=config.oci_version,
             created=containers.now(),
             annotations=config.annotations,
@@ -239,6 +240,12 @@ def _checked_network(config: Config) -> bool:
     assert config.linux is not None  # noqa: S101 - _joins() has looked
     joined.check_maps(config.linux)
     return joined.host_network(config.linux)
+
+
+def _mounts_before(config: Config, rootfs: str) -> int:
+    if config.linux and any(namespace.type == "mount" for namespace in config.linux.namespaces):
+        return -1
+    return kernel_host.mounts_on(os.path.realpath(rootfs))
 
 
 def compiled_filter(config: Config, settings: Settings) -> bytes:

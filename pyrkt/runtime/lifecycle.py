@@ -83,6 +83,18 @@ def _await_end(container: Container, descriptor: int) -> None:
         raise Busy(f"the container's process {containers.recorded_pid(container.directory)[0]} does not end")
 
 
+def _detach_root(container: Container) -> None:
+    """Take the mount away that the container added on its root in the host's mount namespace, and all below it.
+
+    Only as long as there is one more than there was before: an engine's own is never touched.
+    """
+    from pyrkt.kernel import host, mount  # noqa: PLC0415 - hardly any container has its mounts there
+
+    root = os.path.realpath(container.rootfs)
+    while host.mounts_on(root) > container.mounts_before:
+        mount.detach(root)
+
+
 def take_away(container: Container, log: Log) -> None:
     """Remove everything the container holds: processes, cgroups, its directory; run its poststop hooks.
 
@@ -96,6 +108,8 @@ def take_away(container: Container, log: Log) -> None:
         from pyrkt.runtime import scope  # noqa: PLC0415 - only for what systemd made
 
         scope.end(container.cgroup, log)
+    if container.mounts_before >= 0:
+        _detach_root(container)
     remove.remove(container.cgroups, container.cgroup.kill)
     if container.resctrl.remove:
         remove.remove(container.resctrl.remove)

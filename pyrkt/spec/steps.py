@@ -110,7 +110,7 @@ TABLE = {
     UNLINK: ("UNLINK", "s", 17),
     RENAME: ("RENAME", "ss", 19),
     CREATE: ("CREATE", "sbi", 19),
-    OPEN_TREE: ("OPEN_TREE", "isiii", 1),
+    OPEN_TREE: ("OPEN_TREE", "isi", 1),
     CGROUP_DEVICES: ("CGROUP_DEVICES", "sb", 3),
     CONNECT: ("CONNECT", "is", 1),
     CLONE: ("CLONE", "ii", 1),

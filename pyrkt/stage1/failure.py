@@ -43,10 +43,10 @@ DETAILS = {
     40: "finding its interpreter",
 }
 NO_INTERPRETER = 40
-_OPENING, _TARGET, _MAKING, _OPTION, _PROC, _TYPE = 1, 2, 3, 4, 8, 14
+_OPENING, _TARGET, _MAKING, _OPTION, _ATTACHING, _PROC, _TYPE, _MAPS, _COPYING = 1, 2, 3, 4, 7, 8, 14, 22, 23
 TIMED_OUT, _MISSING_PROGRAM, _SIGNALLED = 124, 127, 128
 
-# What a person would call the step; {0} is its first argument.
+# What a person would call the step; {0} is its first argument. Of mounts runc's words are known to those who look.
 _WORDS = {
     steps.MKDIR: "making the directory {0}",
     steps.WRITE: "writing {1} to {0}",
@@ -83,9 +83,9 @@ _WORDS = {
     steps.ROOT_BIND: "taking {0} as the root file system",
     steps.ROOT_OVERLAY: "mounting the image's layers on {0}",
     steps.ROOT_TREE: "taking {1} as the root file system",
-    steps.MOUNT: "mounting {0} on {2}",
-    steps.BIND: "mounting {0} on {1}",
-    steps.VOLUME: "mounting {0} on {1}",
+    steps.MOUNT: 'error mounting "{1}" to rootfs at "{2}"',
+    steps.BIND: 'error mounting "{0}" to rootfs at "{1}"',
+    steps.VOLUME: 'error mounting "{0}" to rootfs at "{1}"',
     steps.ID_MAPS: "making a user namespace with the ids of a mount",
     steps.REMOUNT: "changing the file system at {0}",
     steps.CHROOT_INTO: "going into the root file system",
@@ -172,19 +172,30 @@ _STEP_HINTS = {
     (steps.AFFINITY, numbers.EINVAL): "none of these processors is there, or is the container's",
     (steps.MEMORY_POLICY, numbers.EINVAL): "the nodes must exist, and be the container's; see set_mempolicy(2)",
     (steps.TERMINAL, numbers.ENOENT): "a terminal needs a devpts on /dev/pts in the container",
+    (steps.VOLUME, numbers.EPERM): "a user namespace may not take away what the host's mount forbids",
     (steps.MOUNT, numbers.ENODEV): "this kernel does not know that file system",
     (steps.MOUNT, numbers.ELOOP): "the image has a symbolic link where the mount belongs",
     (steps.MAP_IDS, numbers.EPERM): "root, or newuidmap with a range in /etc/subuid and /etc/subgid, may map these ids",
     (steps.PIVOT, numbers.EINVAL): "the root may be an initramfs: try --no-pivot",
 }
 
+# How it shows that a link or a file stands where a procfs or sysfs belongs.
+_NO_DIRECTORY = {
+    (_TARGET, numbers.ELOOP),
+    (_TARGET, numbers.ENOTDIR),
+    (_MAKING, numbers.ELOOP),
+    (_ATTACHING, numbers.EINVAL),
+}
+
 _DETAIL_HINTS = {
     (_OPENING, numbers.ENOENT): "the source must exist on the host",
     (_MAKING, numbers.EROFS): "make the mount point in the image, or the root file system writable",
-    (_MAKING, numbers.ENOENT): "a part of the path is a dangling symbolic link in the image",
     (_TARGET, numbers.ELOOP): "the image has a symbolic link where none may be",
     (_TARGET, numbers.ENOENT): "the target must exist in the root file system",
     (_OPTION, numbers.EINVAL): "the file system does not take one of the mount options",
+    (_MAPS, numbers.EINVAL): "the file system, or one mounted below it, cannot have its ids mapped",
+    (_COPYING, numbers.ENOSPC): "what the tmpfs covers does not fit: give it a larger size",
+    (_COPYING, numbers.ELOOP): "its directories lie more than 100 deep in one another",
     (_PROC, numbers.EXDEV): "the image leads the mount into /proc by a symbolic link",
     (_TYPE, numbers.ENOTTY): "/dev/pts/ptmx of the image is no terminal multiplexer",
 }
@@ -286,5 +297,7 @@ def failure(
         if code == steps.HOOK and index < len(causes) and causes[index].startswith("/hooks/"):
             words = hook_words(causes[index], str(values[0]), how_it_ended(detail, int(values[3])), said)
         return StartFailed(words, hint=_program_hint(code, detail))
+    if code == steps.MOUNT and values[0] in {"proc", "sysfs"} and (detail, errno) in _NO_DIRECTORY:
+        sentence += f': filesystem "{values[0]}" must be mounted on ordinary directory'
     reason = f"{DETAILS[detail]}: {strerror(errno)}" if DETAILS.get(detail) else strerror(errno)
     return StartFailed(f"{sentence}: {reason}", hint=_hint(code, errno, detail))

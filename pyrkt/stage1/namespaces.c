@@ -110,8 +110,6 @@ long step_OPEN_TREE(const struct step *step)
 	if (tree < 0)
 		return tree;
 	long r = copy & NO_PEER ? propagate(tree, MS_PRIVATE | MS_REC) : 0;
-	if (r >= 0 && step_number(step, 3) >= 0)
-		r = map_tree(tree, step_number(step, 4) != 0, step_number(step, 3));
 	if (r >= 0)
 		return keep(step_number(step, 0), tree);
 	sys_close(tree);

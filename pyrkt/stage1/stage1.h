@@ -10,6 +10,7 @@
  *            <------------------- MEET
  *   P steps after MEET
  *   GO ------------------------------->
+ *            <-------------------- MAP  (a tree whose ids only the host's root may map, and a socket to say "go on" by)
  *            <--------------- TERMINAL  (the master, and a socket to say "go on" by)
  *            <----------- READY or EOF  WAIT_START, or INIT ----------------> A steps, exec
  *   P steps after STARTED               or exec
@@ -29,7 +30,7 @@ enum { START_FAILED = 125, NOT_EXECUTABLE = 126, PROGRAM_MISSING = 127 };
 /* A program that a step ran has failed: reported as errno 0, with its exit code as the detail. */
 #define PROGRAM_FAILED (-4096L)
 
-enum kind { GO = 1, MEET, TERMINAL, READY, FAILED, EXITED };
+enum kind { GO = 1, MEET, TERMINAL, READY, FAILED, EXITED, MAP };
 
 struct message {
 	u32 kind;
@@ -115,7 +116,7 @@ long set_attributes(long fd, bool recursive, u64 set, u64 clear);
 long attach_null(long target); /* bind a true /dev/null */
 void forget_mounts(void); /* by number, for their numbers may have been promised to the program */
 long propagate(long fd, u64 flags);
-long map_tree(long tree, bool recursive, i64 slot); /* slot of the user namespace with the maps */
+long map_volume(const struct step *step, long tree); /* as its VOLUME says */
 
 /* copy.c */
 long copy_up(long from, long to); /* everything in the directory from into the empty directory to */

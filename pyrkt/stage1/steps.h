@@ -36,9 +36,9 @@ STEP(8, RENAME, "ss", B | P | E, "from, to")
 STEP(9, CREATE, "sbi", B | P | E, "path, data, mode: a whole file, by temporary file and rename")
 
 
-STEP(10, OPEN_TREE, "isiii", B,
-     "slot, host path, copy (bit 0: the whole tree, bit 1: no peer of the host's mounts), slot of a user namespace whose "
-     "maps it gets or -1, map (1: the whole tree): a detached copy, made with the supervisor's rights")
+STEP(10, OPEN_TREE, "isi", B,
+     "slot, host path, copy (bit 0: the whole tree, bit 1: no peer of the host's mounts): a detached copy, made with the "
+     "supervisor's rights")
 STEP(11, CGROUP_DEVICES, "sb", B | P, "v2 cgroup directory, eBPF instructions: load as BPF_PROG_TYPE_CGROUP_DEVICE, attach")
 STEP(12, CONNECT, "is", B, "slot, path of a listening unix stream socket")
 
@@ -160,7 +160,7 @@ STEP(173, LENIENT, "", P, "a HOOK after this that fails is told of by ON_FAILURE
 /* mounts, continued */
 STEP(180, VOLUME, "ssiiiiii", C | A,
      "host source, target, how (bit 0: the whole tree, bit 1: map the ids of the whole tree, bit 2: the OPEN_TREE comes "
-     "first, bit 3: what the host has set on it is locked), MOUNT_ATTR_* to set, to clear, to clear unless a user "
+     "first, bit 3: what the host has set on it is locked, bit 4: the supervisor maps the ids), MOUNT_ATTR_* to set, to clear, to clear unless a user "
      "namespace may not, slot of an OPEN_TREE for a source that is out of reach or -1, slot of a user namespace whose "
      "maps it gets or -1: bind a directory or file")
 STEP(181, ID_MAPS, "ibb", B, "slot, uid_map text, gid_map text: a user namespace with these maps and nobody in it")

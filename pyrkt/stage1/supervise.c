@@ -221,6 +221,20 @@ static void take_terminal(u32 index, const i32 *fds)
 	sys_close(fds[1]);
 }
 
+static void map_tree(u32 index, const i32 *fds)
+{
+	struct message go = {.kind = GO};
+	const struct step *step = index < self.plan.count ? &self.plan.steps[index] : NULL;
+	if (!step || step->code != STEP_VOLUME || fds[0] < 0 || fds[1] < 0)
+		fail(index, EBADMSG, AT_SYNC);
+	long r = map_volume(step, fds[0]);
+	if (r < 0)
+		fail(index, -r, self.detail);
+	send_message(fds[1], &go, NULL, 0);
+	sys_close(fds[0]);
+	sys_close(fds[1]);
+}
+
 static void record_exit(u32 ordinal, i64 code)
 {
 	char path[PATH_MAX], digits[24];
@@ -251,6 +265,9 @@ static void take(const struct message *message, const i32 *fds)
 		break;
 	case TERMINAL:
 		take_terminal(message->index, fds);
+		break;
+	case MAP:
+		map_tree(message->index, fds);
 		break;
 	case READY:
 		started();

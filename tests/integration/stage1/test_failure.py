@@ -24,13 +24,19 @@ def test_failing_steps_say_which_and_why(rootfs: Path) -> None:
     cases: list[tuple[Step, str]] = [
         (
             (s.MOUNT, C, "nosuchfs", "x", "/tmp", 0, "", 0),
-            "mounting nosuchfs on /tmp (step {}): creating the file system",
+            'error mounting "x" to rootfs at "/tmp" (step {}): creating the file system',
         ),
-        ((s.MOUNT, C, "tmpfs", "x", "/gone", 0, "", 0), "mounting tmpfs on /gone (step {}): finding the target"),
-        ((s.MOUNT, C, "tmpfs", "x", "/tmp", 0, "size=much", 0), "mounting tmpfs on /tmp (step {}): setting an option"),
+        (
+            (s.MOUNT, C, "tmpfs", "x", "/gone", 0, "", 0),
+            'error mounting "x" to rootfs at "/gone" (step {}): finding the target',
+        ),
+        (
+            (s.MOUNT, C, "tmpfs", "x", "/tmp", 0, "size=much", 0),
+            'error mounting "x" to rootfs at "/tmp" (step {}): setting an option',
+        ),
         (
             (s.BIND, C, "/no/such/dir", "/tmp", 0, 0, 0, 1),
-            "mounting /no/such/dir on /tmp (step {}): opening the source",
+            'error mounting "/no/such/dir" to rootfs at "/tmp" (step {}): opening the source',
         ),
         ((s.SYSCTL, C, "no.such", "1"), "setting the kernel parameter no.such to '1' (step {}): No such file"),
         ((s.SYSCTL, C, "../1/comm", "1"), "setting the kernel parameter ../1/comm to '1' (step {}): "),

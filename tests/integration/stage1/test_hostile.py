@@ -43,7 +43,8 @@ def test_proc_and_sys_must_be_true_directories(rootfs: Path, kind: str) -> None:
     (rootfs / name).rmdir()
     (rootfs / name).symlink_to("tmp")
     words = said(failure_of(hand.container(rootfs, "/bin/true")))
-    assert f"mounting {kind} on /{name}" in words
+    assert f'to rootfs at "/{name}" ' in words
+    assert f'filesystem "{kind}" must be mounted on ordinary directory' in words
     assert os.strerror(errno.ELOOP) in words
 
 

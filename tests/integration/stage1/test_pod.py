@@ -51,7 +51,7 @@ def test_no_app_starts_before_all_are_set_up(rootfs: Path, tmp_path: Path) -> No
         hand.app("bad", rootfs, "/bin/true", inside=((s.BIND, A, "/no/such", "/tmp", 0, 0, 0, 0),)),
     )
     error = failure_of(plan)
-    assert "mounting /no/such on /tmp" in said(error)
+    assert 'error mounting "/no/such" to rootfs at "/tmp"' in said(error)
     assert not (tmp_path / "shared" / "started").exists()
 
 

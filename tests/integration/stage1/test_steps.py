@@ -105,14 +105,14 @@ def test_id_mapped_tree(rootfs: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "file").write_text("x")
     os.chown(tmp_path / "data" / "file", 1000, 1000)
     shift = b"1000 7000 1\n"
-    before = ((s.ID_MAPS, B, 4, shift, shift), (s.OPEN_TREE, B, 5, tmp_path / "data", 0, 4, 0))
+    before = ((s.ID_MAPS, B, 4, shift, shift), (s.OPEN_TREE, B, 5, tmp_path / "data", 0))
     plan = hand.container(
         rootfs,
         "/bin/sh",
         "-c",
         "ls -ln /data/file; touch /data/x",
         before=before,
-        inside=((s.VOLUME, C, tmp_path / "data", "/data", 4, 1, 0, 0, 5, -1),),
+        inside=((s.VOLUME, C, tmp_path / "data", "/data", 4, 1, 0, 0, 5, 4),),
     )
     done = run(plan)
     assert done.stdout.split()[2:4] == ["7000", "7000"]
@@ -120,7 +120,7 @@ def test_id_mapped_tree(rootfs: Path, tmp_path: Path) -> None:
 
 
 def test_root_from_an_open_tree(rootfs: Path) -> None:
-    plan = hand.container(rootfs, "/bin/ls", "/bin/busybox", before=((s.OPEN_TREE, B, 1, rootfs, 1, -1, 0),))
+    plan = hand.container(rootfs, "/bin/ls", "/bin/busybox", before=((s.OPEN_TREE, B, 1, rootfs, 1),))
     plan = [(s.ROOT_TREE, C, 1, rootfs) if step[0] == s.ROOT_BIND else step for step in plan]
     assert run(plan).stdout == "/bin/busybox\n"
 

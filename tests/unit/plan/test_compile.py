@@ -103,7 +103,7 @@ MEMBERS = [
         mounted(bind("/d", "/s", "rslave")), "SET_PROPAGATION", ("/d", 1 << 19 | 16384), "/mounts/7", id="rslave"
     ),
     pytest.param(
-        mounted(bind("/d", "/s", "rshared"), linux=SHARED), "OPEN_TREE", (0, "/s", 1, -1, 0), "/mounts/7", id="rshared"
+        mounted(bind("/d", "/s", "rshared"), linux=SHARED), "OPEN_TREE", (0, "/s", 1), "/mounts/7", id="rshared"
     ),
     pytest.param(
         mounted(Mount(destination="/t", type="tmpfs", options=("ro", "size=1k"))),
@@ -477,7 +477,8 @@ def test_when_descriptors_run_out_binds_are_made_inside() -> None:
     plan = compiled(mounted(*(bind(f"/d{n}") for n in range(140)), linux=USERNS))
     assert len(named(plan, "OPEN_TREE")) == 124
     assert len([s for s in named(plan, "VOLUME") if s.args[6] == -1]) == 140 - 123
-    many = mounted(*(bind(f"/d{n}", "/s", "rshared", "idmap") for n in range(130)), linux=USERNS | SHARED)
+    each = [(IdMapping(container_id=0, host_id=n, size=1),) for n in range(130)]
+    many = mounted(*(bind(f"/d{n}", "/s").replace(uid_mappings=one, gid_mappings=one) for n, one in enumerate(each)))
     with pytest.raises(InvalidSpec, match="more than 128 descriptors"):
         compiled(many)
 
