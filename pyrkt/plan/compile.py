@@ -240,7 +240,8 @@ def _sysctls(draft: Draft, subject: Subject, place: Place) -> None:
     for given, value in subject.linux.sysctl.items():
         where, name = f"linux.sysctl.{given}", sysctl_name(given)
         bad = [char for char in name if not (char.isascii() and (char.isalnum() or char in "./_-:@,"))]
-        if bad or not all(name.split(".")):
+        # A part of nothing but slashes is "." or ".." in the end, and leads from net. to the host's parameters.
+        if bad or not all(part.strip("/") for part in name.split(".")):
             raise refuse(where, "is not the name of a sysctl", hint="write it with dots: net.ipv4.ip_forward")
         if name == "kernel.hostname":
             raise refuse(where, "is set by another member", hint="use hostname")
