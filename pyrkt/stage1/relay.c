@@ -50,6 +50,16 @@ static void make_raw(void)
 	relay.raw = sys(__NR_ioctl, 0, TCSETS, &mode) >= 0;
 }
 
+/* A terminal wants lines to end in CR and LF, and the outer one, being raw, makes no CR any more.  A pipe wants none. */
+static void keep_lines(void)
+{
+	struct termios mode;
+	if (sys(__NR_ioctl, 1, TCGETS, &mode) >= 0 || sys(__NR_ioctl, relay.master, TCGETS, &mode) < 0)
+		return;
+	mode.c_oflag &= ~(u32)ONLCR;
+	sys(__NR_ioctl, relay.master, TCSETS, &mode);
+}
+
 long relay_start(long master)
 {
 	if (relay.runs)
@@ -65,6 +75,7 @@ long relay_start(long master)
 	relay.listens = false;
 	relay_size();
 	make_raw();
+	keep_lines();
 	return 0;
 }
 
