@@ -254,12 +254,12 @@ _CALLS: dict[int, Callable[..., str]] = {
         f"ambient={_caps(ambient)}"
     ),
     steps.NO_NEW_PRIVS: lambda: "setpriv --no-new-privs",
-    steps.SECCOMP: lambda flags, data: f"load a filter of {len(data) // 8} instructions, seccomp filter flags: {flags}",
+    steps.SECCOMP: lambda flags, data: f"seccomp --flags {flags:#x} filter of {len(data) // 8} instructions",
     steps.PERSONALITY: lambda value: f"personality {value:#x}",
     steps.APPARMOR: lambda name: f"aa-exec -p {quote(name)}",
     steps.SELINUX: lambda label: f"runcon {quote(label)}",
     steps.SCHEDULER: lambda data: f"sched_setattr policy {int.from_bytes(data[4:8], 'little')}",
-    steps.AFFINITY: lambda mask: f"taskset, affinity: {int.from_bytes(mask, 'little'):#x}" if mask else "taskset all",
+    steps.AFFINITY: lambda mask: f"taskset: affinity: {int.from_bytes(mask, 'little'):#x}" if mask else "taskset all",
     steps.NET_DEVICE: lambda name, new: f"ip link set {quote(name)} netns {{pid}} name {quote(new)}",
     steps.HOLD: lambda: "wait, for nothing",
     steps.LENIENT: lambda: "from here on a hook that fails is a warning",
@@ -274,8 +274,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.EXEC: lambda program, argv, _env: f"exec {_words((program, *argv[1:]))}",
     steps.DUMPABLE: lambda value: f"prctl PR_SET_DUMPABLE {value}",
     steps.SECCOMP_AGENT: lambda flags, data, slot, *_state: (
-        f"load a filter of {len(data) // 8} instructions, listener to the agent, "
-        f"seccomp filter flags: {flags | _NEW_LISTENER}    # slot {slot}"
+        f"seccomp --flags {flags:#x} filter of {len(data) // 8} instructions, listener to the agent    # slot {slot}"
     ),
     steps.MEMORY_POLICY: lambda mode, _bits, mask: (
         f"set_mempolicy mode {mode:#x} nodes {int.from_bytes(mask, 'little'):#x}"
@@ -308,6 +307,17 @@ def _groups_of(plan: Plan) -> list[tuple[int, str, list[tuple[int, Step]]]]:
     order = [(phase, "", phases[phase]) for phase in (BEFORE, PARENT, CHILD) if phase in phases]
     order += [(APP, name, found) for name, found in apps.items()]
     return order + ([(AFTER, "", phases[AFTER])] if AFTER in phases else [])
+
+
+def filters(plan: Plan) -> list[str]:
+    """Return, in runc's words, the flags with which the plan loads its filters."""
+    found = []
+    for step in plan.steps:
+        if step.code in {steps.SECCOMP, steps.SECCOMP_AGENT}:
+            flags = step.args[0]
+            assert isinstance(flags, int)  # noqa: S101 - the table says so
+            found.append(flags | (_NEW_LISTENER if step.code == steps.SECCOMP_AGENT else 0))
+    return [f"seccomp filter flags: {flags}" for flags in found]
 
 
 def lines(plan: Plan) -> list[str]:

@@ -68,7 +68,7 @@ class Mounts:
             self._bind(place, mount, chosen, target)
         elif kind == "cgroup":
             self._cgroup(chosen, target, cause)
-        elif kind in _SHOWS and self.subject.confined and _SHOWS[kind] not in self.subject.new:
+        elif kind in _SHOWS and self.subject.confined and not self._owns(_SHOWS[kind]):
             # Only whoever owns the pid, network or ipc namespace may mount its view afresh; the host's serves.
             attributes, clear = chosen.attributes()
             self.draft.add(steps.BIND, _HOST_COPY[kind], target, 1, attributes, clear, MAKE_DIRECTORY, cause=cause)
@@ -139,6 +139,11 @@ class Mounts:
             else:
                 self.draft.warnings.append(f"{where}.options: {word} is left out, the user namespace has no such id")
         return ",".join(kept)
+
+    def _owns(self, kind: str) -> bool:
+        """Tell whether the container's users own its namespace of ``kind``: a new one, or one joined as they are."""
+        subject = self.subject
+        return kind in subject.new or (kind in subject.joined and "user" in subject.joined)
 
     def _bind(self, place: int, mount: Mount, chosen: Options, target: str) -> None:
         where, cause = f"mounts[{place}]", f"/mounts/{place}"

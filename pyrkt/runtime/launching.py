@@ -320,6 +320,8 @@ def show(settings: Settings, plan: Plan, last: str) -> None:
 
     # The words of runc's own log at these moments: scripts look for them.
     settings.log.step("nsexec container setup")
+    for line in explain.filters(plan):
+        settings.log.step(line)
     for line in explain.lines(plan):
         if line == explain.IN_THE_CONTAINER:
             settings.log.step("child process in init()")

@@ -151,7 +151,9 @@ long step_IO_PRIORITY(const struct step *step)
 
 long step_MEMORY_POLICY(const struct step *step)
 {
-	return sys(__NR_set_mempolicy, step_number(step, 0), step->arg[2].at, step_number(step, 1));
+	/* a mask of no bits is none: of a pointer the kernel would read one bit less */
+	const u8 *nodes = step->arg[2].size ? step->arg[2].at : NULL;
+	return sys(__NR_set_mempolicy, step_number(step, 0), nodes, step_number(step, 1));
 }
 
 long step_DUMPABLE(const struct step *step)

@@ -167,54 +167,75 @@ static long set_up(long fd, const char *name, bool up)
 }
 
 /* New name and new namespace at once: neither place sees it under a name that is not meant for there. */
-static long move(long fd, i32 device, const char *name)
+static long move(long fd, const char *name, const char *new_name, i64 to)
 {
 	struct request request = begin(RTM_NEWLINK, NLM_F_ACK, sizeof(struct ifinfomsg));
-	u32 pid = (u32)self.child;
-	request.body.link = (struct ifinfomsg){.ifi_index = device};
-	add_attribute(&request, IFLA_IFNAME, name, strlen(name) + 1);
+	struct ifreq device;
+	u32 pid = (u32)to;
+	long r = find(fd, name, &device);
+	if (r < 0)
+		return r;
+	request.body.link = (struct ifinfomsg){.ifi_index = device.ifr_ifindex};
+	add_attribute(&request, IFLA_IFNAME, new_name, strlen(new_name) + 1);
 	add_attribute(&request, IFLA_NET_NS_PID, &pid, sizeof pid);
 	return ask_to_act(fd, &request);
 }
 
-static long settle(const char *name, u32 count)
+static long settle(long fd, const char *name, u32 count, bool up)
 {
 	struct ifreq device;
-	long fd = open_socket_there();
-	if (fd < 0)
-		return fd;
 	long r = find(fd, name, &device);
 	self.detail = AT_ADDRESS;
-	for (u32 i = 0; r >= 0 && i < count; i++)
+	for (u32 i = 0; r >= 0 && i < count; i++) {
 		r = add_address(fd, device.ifr_ifindex, &addresses[i]);
+		if (r == -EEXIST)
+			r = 0; /* it never went away */
+	}
 	if (r >= 0) {
 		self.detail = NOWHERE;
-		r = set_up(fd, name, true);
+		r = set_up(fd, name, up);
 	}
-	sys_close(fd);
+	return r;
+}
+
+/* The kernel moves first and renames then: of a name that is taken there, the device would end with the container. */
+static void bring_back(long here, long there, const struct step *step, u32 count, bool up)
+{
+	i64 detail = self.detail;
+	const char *name = step_text(step, 0);
+	if (move(there, step_text(step, 1), name, sys(__NR_getpid)) < 0)
+		move(there, name, name, sys(__NR_getpid));
+	settle(here, name, count, up);
+	self.detail = detail;
+}
+
+static long carry(long here, long there, const struct step *step)
+{
+	struct ifreq device;
+	self.detail = AT_SOURCE;
+	long r = find(here, step_text(step, 0), &device);
+	/* before it goes down, by which it loses those of IPv6 */
+	long count = r < 0 ? r : read_addresses(here, device.ifr_ifindex);
+	self.detail = NOWHERE;
+	if (count < 0)
+		return count;
+	if (sys(__NR_ioctl, here, SIOCGIFFLAGS, &device) < 0)
+		device.ifr_flags = 0;
+	r = set_up(here, step_text(step, 0), false);
+	if (r >= 0)
+		r = move(here, step_text(step, 0), step_text(step, 1), self.child);
+	if (r >= 0)
+		r = settle(there, step_text(step, 1), (u32)count, true);
+	if (r < 0)
+		bring_back(here, there, step, (u32)count, device.ifr_flags & IFF_UP);
 	return r;
 }
 
 long step_NET_DEVICE(const struct step *step)
 {
-	const char *name = step_text(step, 0), *new_name = step_text(step, 1);
-	struct ifreq device;
-	long fd = open_socket(), count = 0;
-	if (fd < 0)
-		return fd;
-	self.detail = AT_SOURCE;
-	long r = find(fd, name, &device);
-	/* before it goes down, by which it loses those of IPv6 */
-	if (r >= 0)
-		r = count = read_addresses(fd, device.ifr_ifindex);
-	self.detail = NOWHERE;
-	if (r >= 0)
-		r = set_up(fd, name, false);
-	if (r >= 0) {
-		r = move(fd, device.ifr_ifindex, new_name);
-		if (r < 0)
-			set_up(fd, name, true);
-	}
-	sys_close(fd);
-	return r < 0 ? r : settle(new_name, (u32)count);
+	long here = open_socket(), there = open_socket_there();
+	long r = here < 0 ? here : there < 0 ? there : carry(here, there, step);
+	sys_close(here);
+	sys_close(there);
+	return r;
 }
