@@ -20,6 +20,7 @@ from pyrkt.runtime import container as containers
 from pyrkt.runtime import placing
 from pyrkt.runtime.container import Container
 from pyrkt.runtime.options import NUMBER, SWITCH, TEXT, flag
+from pyrkt.spec import steps
 from pyrkt.spec.layout import CgroupLayout, ResctrlLayout
 from pyrkt.spec.runtime import Config, parse_config
 
@@ -280,6 +281,8 @@ def remember(intent: Intent) -> int:
     descriptor = containers.claim(root, container.id)
     try:
         containers.save(container, intent.config)
+        if any(step.code == steps.HOOK for step in intent.plan.steps):
+            os.chdir(container.bundle)  # where runc's hooks are run, too
         if intent.fifo:
             os.mkfifo(container.path("exec.fifo"), 0o600)
             # The container, then another user perhaps, opens it for writing, by a descriptor; nobody else comes here.
