@@ -111,7 +111,7 @@ STEP(90, TERMINAL, "iisi", C | A,
 STEP(91, STDIO, "ii", C | A, "slot, descriptor 0..2: dup2")
 STEP(92, SYSCTL, "ss", C, "name with dots or slashes, value: through a procfs of its own")
 STEP(93, RLIMIT, "iii", P | C | A,
-     "resource, soft, hard (-1 is infinity); as P for the child: only the host's root may raise a hard limit")
+     "resource, soft, hard (-1 is infinity); as P the child's hard limit, if that is lower: only the host's root may raise it")
 STEP(94, OOM_SCORE, "i", P | C | A, "oom_score_adj; as P for the child, which a user namespace needs")
 STEP(95, UMASK, "i", C | A, "")
 STEP(96, CAPS_BOUND, "i", C | A, "mask: drop the rest from the bounding set")
