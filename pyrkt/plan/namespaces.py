@@ -34,7 +34,9 @@ def join(draft: Draft, subject: Subject) -> None:
     """Open and enter the namespaces given by path; all are opened first, since entering one may hide the others.
 
     Root of the host enters the user namespace last, because it may enter the others' without it; anybody else first,
-    because the rights over the others come from it.
+    because the rights over the others come from it. A cgroup namespace is left to the first process: from within one,
+    nobody can be born into a cgroup of version 2 out of a cgroup that is not below it (mount option nsdelegate, which
+    systemd uses; cgroup_procs_write_permission). In a user namespace of its own it would not have the right any more.
     """
     joined = [(place, ns) for place, ns in enumerate(subject.linux.namespaces) if ns.path]
     joined.sort(key=lambda item: (item[1].type == "user") == (subject.host.euid == 0))
@@ -44,7 +46,8 @@ def join(draft: Draft, subject: Subject) -> None:
         # A fifo in the place of a namespace would hold us up for ever.
         opened.append((draft.open(namespace.path, O_RDONLY | O_NONBLOCK, cause), FLAGS[namespace.type], cause))
     for slot, kind, cause in opened:
-        draft.add(steps.SETNS, slot, kind, cause=cause, phase=BEFORE)
+        later = kind == NEWCGROUP and "user" not in subject.new
+        draft.add(steps.SETNS, slot, kind, cause=cause, phase=CHILD if later else BEFORE)
 
 
 def clone(draft: Draft, flags: int, cgroup: CgroupLayout, cause: str = "/linux/namespaces") -> None:

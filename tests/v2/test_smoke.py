@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.support import oci
 
 if TYPE_CHECKING:
@@ -139,12 +141,20 @@ def test_pressure_of_the_container_can_be_read(runtime: Runtime, box: Bundle) ->
         assert (where / f"{kind}.pressure").read_text().startswith("some avg10=")
 
 
-def test_exec_enters_the_same_cgroup(runtime: Runtime, box: Bundle) -> None:
-    resources(box)
-    box.config["linux"]["namespaces"] = [s for s in box.config["linux"]["namespaces"] if s["type"] != "cgroup"]
+@pytest.mark.parametrize("mapped", [False, True], ids=["root", "user-namespace"])
+def test_exec_enters_the_same_cgroup(runtime: Runtime, box: Bundle, *, mapped: bool) -> None:
+    """From outside of the container's cgroup namespace, which ends delegation here (mount option nsdelegate)."""
+    where = resources(box)
+    if mapped:
+        box.config["linux"]["namespaces"].append({"type": "user"})
+        for kind in ("uidMappings", "gidMappings"):
+            box.config["linux"][kind] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        for directory in (box.path, *list(box.path.parents)[:-1]):
+            directory.chmod(directory.stat().st_mode | 0o011)
     name = started(runtime, box.save())
-    answer = runtime.call("exec", name, "cat", "/proc/self/cgroup")
-    assert answer.out == "0::/pyrkt-test-smoke\n", answer.err
+    assert runtime.call("exec", name, "cat", "/proc/self/cgroup").out == "0::/\n"
+    assert runtime.detached("exec", "--detach", name, "sleep", "300").code == 0
+    assert len((where / "cgroup.procs").read_text().split()) == 2
 
 
 def test_a_foreground_container_gets_signals(runtime: Runtime, box: Bundle) -> None:

@@ -381,6 +381,13 @@ def test_a_cgroup_mount_needs_a_hierarchy_on_the_host() -> None:
 # namespaces
 
 
+def test_a_cgroup_namespace_is_joined_by_who_is_in_the_cgroup() -> None:
+    """Within it nobody could be cloned into a cgroup from outside of it, where version 2 is mounted with nsdelegate."""
+    spaces = namespaces("mount", "pid", "uts", cgroup="/c", network="/n")
+    joins = named(compiled(changed(linux={"namespaces": spaces}, mounts=())), "SETNS")
+    assert {(step.args[1], step.phase) for step in joins} == {(0x2000000, CHILD), (0x40000000, BEFORE)}
+
+
 @pytest.mark.parametrize(
     ("host", "order"),
     [
