@@ -213,6 +213,36 @@ static bool is_there(const struct container *container, const char *name)
 	return sys(__NR_newfstatat, container->directory, name, &found, AT_SYMLINK_NOFOLLOW) >= 0;
 }
 
+static bool freezer(const struct container *container, struct text *path)
+{
+	const char *at = container->facts;
+	return next_fact(&at, "freezer ", path);
+}
+
+static bool is_paused(const struct container *container)
+{
+	char path[PATH_MAX], state[16];
+	struct text text = TEXT(path);
+	return freezer(container, &text) && read_file(AT_FDCWD, path, state, sizeof state) > 0 &&
+	       !text_starts(state, "THAWED") && state[0] != '0';
+}
+
+/* A v1 freezer keeps even SIGKILL waiting. */
+static void thaw(const struct container *container)
+{
+	static const char v1[] = "/freezer.state";
+	char path[PATH_MAX];
+	struct text text = TEXT(path);
+	if (!is_paused(container) || !freezer(container, &text))
+		return;
+	long fd = sys_open(AT_FDCWD, path, O_WRONLY, 0);
+	if (fd < 0)
+		return;
+	const char *value = text.used > sizeof v1 && !strcmp(path + text.used - (sizeof v1 - 1), v1) ? "THAWED" : "0";
+	write_all(fd, value, strlen(value));
+	sys_close(fd);
+}
+
 /* Opens the fifo behind which the container waits, sees it pass, removes the fifo: then nobody can start it again. */
 static int start(const struct container *container)
 {
@@ -224,30 +254,14 @@ static int start(const struct container *container)
 	if (fifo < 0 || sys_stat(fifo, &found) < 0 || !S_ISFIFO(found.st_mode))
 		return TO_PYTHON;
 	struct pollfd polls[2] = {{.fd = (int)fifo, .events = POLLIN}, {.fd = (int)container->process, .events = POLLIN}};
-	struct timespec patience = {PATIENCE_S, 0};
-	if (sys(__NR_ppoll, polls, 2, &patience, NULL, 8) <= 0 || !(polls[0].revents & POLLIN) ||
+	struct timespec moment = {0, 200000000}, patience = {PATIENCE_S, 0};
+	long r = sys(__NR_ppoll, polls, 2, &moment, NULL, 8);
+	if (!r && !is_paused(container))
+		r = sys(__NR_ppoll, polls, 2, &patience, NULL, 8);
+	if (r <= 0 || !(polls[0].revents & POLLIN) ||
 	    sys(__NR_read, fifo, &byte, 1) != 1)
 		return TO_PYTHON;
 	return sys(__NR_unlinkat, container->directory, "exec.fifo", 0) < 0 ? TO_PYTHON : DONE;
-}
-
-/* A v1 freezer keeps even SIGKILL waiting. */
-static void thaw(const struct container *container)
-{
-	static const char v1[] = "/freezer.state";
-	char path[PATH_MAX], state[16];
-	struct text text = TEXT(path);
-	const char *at = container->facts;
-	if (!next_fact(&at, "freezer ", &text))
-		return;
-	if (read_file(AT_FDCWD, path, state, sizeof state) <= 0 || text_starts(state, "THAWED") || state[0] == '0')
-		return;
-	long fd = sys_open(AT_FDCWD, path, O_WRONLY, 0);
-	if (fd < 0)
-		return;
-	const char *value = text.used > sizeof v1 && !strcmp(path + text.used - (sizeof v1 - 1), v1) ? "THAWED" : "0";
-	write_all(fd, value, strlen(value));
-	sys_close(fd);
 }
 
 static bool end_all(const struct container *container)
