@@ -31,7 +31,7 @@ def layout_of(
         layout, scope = driver.decide(config, name, host, rootless=rootless)
     else:
         resources, path = (config.linux.resources, config.linux.cgroups_path) if config.linux else (None, "")
-        path = path or f"pyrkt-{name}"
+        path = path or name
         mounts = cgroup_host.probe(path, host.cgroup_mounts, rootless=rootless)
         layout = cgroup_plan.layout(resources, path, mounts, rootless=rootless)
     if not layout.enter and not rootless and config.linux is not None and config.linux.uid_mappings:

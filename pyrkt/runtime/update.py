@@ -278,23 +278,17 @@ def _schemata(
     asked = [(name, values[name]) for name in ("l3-cache-schema", "mem-bw-schema") if values[name]]
     if not asked:
         return []
-    top = _resctrl()
+    from pyrkt.cgroup import resctrl  # noqa: PLC0415 - few processors have it
+
+    host = resctrl.probe()
     for name, resource, problem in (
         ("l3-cache-schema", "L3", "Intel RDT/CAT: l3 cache schema is not enabled"),
         ("mem-bw-schema", "MB", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
     ):
-        if values[name] and not (top and os.path.isdir(f"{top}/info/{resource}")):
+        if values[name] and (host is None or resource not in host.resources):
             raise PyrktError(problem, hint="it needs a processor with Intel RDT and a mounted resctrl file system")
-    if configured is None:
+    if configured is None or host is None:
         raise PyrktError("updating a non-existent Intel RDT configuration is not supported")
-    group = configured.get("closID") or container.id
-    return [(f"{top}/{group}/schemata", f"{schema}\n", f"--{name}") for name, schema in asked]
-
-
-def _resctrl() -> str:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            left, _, right = line.partition(" - ")
-            if right.startswith("resctrl "):
-                return left.split()[4]
-    return ""
+    clos = configured.get("closID") or container.id
+    group = host.root if clos == "/" else f"{host.root}/{clos}"
+    return [(f"{group}/schemata", f"{schema}\n", f"--{name}") for name, schema in asked]

@@ -201,8 +201,11 @@ class HugepageLimit(Document):
 
     @classmethod
     def parse(cls, r: Reader) -> HugepageLimit:
-        """Read the object; the size is a number without leading zero and KB, MB or GB."""
-        size = r["pageSize"].text()
+        """Read the object; the size is a number without leading zero and KB, MB or GB.
+
+        ``pagesize`` is taken too: the engines' JSON reader knows no case, and such configurations are about.
+        """
+        size = (r["pageSize"] if r["pageSize"].present or not r["pagesize"].present else r["pagesize"]).text()
         number = size[:-2]
         if size[-2:] not in {"KB", "MB", "GB"} or not number.isascii() or not number.isdigit() or number[0] == "0":
             raise r["pageSize"].fail(f"{size!r} is no page size", hint="write it as 64KB, 2MB or 1GB")

@@ -190,6 +190,11 @@ def test_v1(value: dict[str, Any], expected: list[tuple[str, str]]) -> None:
             [("hugetlb.1GB.max", "0"), ("hugetlb.1GB.rsvd.max", "0")],
             id="hugetlb-zero-is-a-limit",
         ),
+        pytest.param(
+            {"hugepageLimits": [{"pagesize": "1GB", "limit": 7}]},
+            [("hugetlb.1GB.max", "7"), ("hugetlb.1GB.rsvd.max", "7")],
+            id="hugetlb-in-any-case",
+        ),
         pytest.param({"rdma": {"m": {"hcaObjects": 2}}}, [("rdma.max", "m hca_object=2")], id="rdma"),
         pytest.param(
             {
