@@ -28,8 +28,6 @@ _MIN_SHARES, _MAX_SHARES = 2, 262144
 """kernel/sched/sched.h: MIN_SHARES, MAX_SHARES."""
 _ZERO_AT_FIRST = frozenset(("cpu.cfs_burst_us", "cpu.max.burst", "cpu.idle"))
 """Files that say 0 in every new cgroup; kernels before 5.14 have none of them."""
-_STATISTICS = ("cpu", "io", "memory", "pids")
-"""Switched on in v2 even without a limit, for their numbers."""
 
 
 class Setting(Record):
@@ -428,6 +426,8 @@ def layout(resources: Resources | None, cgroups_path: str, mounts: Mounts, *, ro
         paths.append(("", clone_into))
         kill.append(f"{clone_into}/cgroup.kill")
     writes, enabled = limits(wanted, mounts, cgroups_path)
+    if not mounts.v1:  # for their numbers, and for what the container may want to make below
+        enabled += [name for name in mounts.controllers if name not in enabled]
     return CgroupLayout(
         make=tuple(make),
         write=(
@@ -521,7 +521,7 @@ def limits(wanted: Resources, mounts: Mounts, path: str) -> tuple[list[tuple[str
             writes += _placed(controller.settings_v1(wanted), directory(hierarchy, path))
         elif mounts.unified is not None and controller.v2 in mounts.controllers:
             settings = controller.settings_v2(wanted)
-            if settings or controller.v2 in _STATISTICS:
+            if settings:
                 enabled.append(controller.v2)
             writes += _placed(settings, directory(mounts.unified, path))
         else:

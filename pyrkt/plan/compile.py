@@ -184,8 +184,8 @@ def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], *, la
         for path, value, cause in layout.write:
             if cause != _DEVICE_RULES:
                 draft.add(steps.WRITE, path, value.encode(), cause=pointer(cause), phase=BEFORE)
-        for path, uid in layout.own:
-            draft.add(steps.CHOWN, path, uid, cause="/linux/uidMappings", phase=BEFORE)
+        for path, uid, gid in layout.own:
+            draft.add(steps.CHOWN, path, uid, gid, cause="/linux/uidMappings", phase=BEFORE)
         if not late:
             _device_rules(draft, layout, BEFORE)
 

@@ -191,7 +191,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.CGROUP_DEVICES: lambda path, data: (
         f"bpftool cgroup attach {quote(path)} device # {len(data) // 8} instructions"
     ),
-    steps.CHOWN: lambda path, uid: f"chown -h {uid} {quote(path)}",
+    steps.CHOWN: lambda path, uid, gid: f"chown -h {uid}:{gid} {quote(path)}",
     steps.SEND_PIDFD: lambda path: f"sendmsg {quote(path)} SCM_RIGHTS {{pidfd}}",
     steps.CONNECT: lambda slot, path: f"connect {quote(path)}    # slot {slot}",
     steps.CLONE: _clone,

@@ -252,16 +252,20 @@ class Mounts:
             self.freeze.append((target, cause))
 
     def _cgroup_mount(self, point: str, target: str, chosen: Options, cause: str) -> None:
-        """One hierarchy: a fresh mount shows the namespace's part; without one the own directory is bound."""
+        """One hierarchy: a fresh mount shows the namespace's part; without one the container's directory is bound.
+
+        Of version 2 the host's part is shown, as far as a user namespace may: it needs no bind to be what it is.
+        """
         host = self.subject.host
         mount, words, own = next((row for row in host.cgroup_mounts if row[0] == point or not point), ("", "", ""))
         if not mount:
             raise refuse(cause.strip("/").replace("/", "[", 1) + "]", "the host has no cgroup hierarchy mounted")
-        if "cgroup" in self.subject.new:
+        if "cgroup" in self.subject.own or (host.cgroup == "v2" and not self.subject.confined):
             kind = "cgroup" if words else "cgroup2"
             self.draft.add(steps.MOUNT, kind, "cgroup", target, chosen.flags, words, MAKE_DIRECTORY, cause=cause)
             return
-        directory = next((path for path in self.cgroup.enter if path.startswith(mount + "/")), mount + own)
+        entered = (*self.cgroup.enter, self.cgroup.clone_into)
+        directory = next((path for path in entered if path.startswith(mount + "/")), mount + own)
         attributes, clear = chosen.attributes()
         recursive = int(self.subject.confined)  # a user namespace may not bind a mount without those on top of it
         make = MAKE_DIRECTORY

@@ -6,13 +6,14 @@ import os
 
 from pyrkt.cgroup import host as cgroup_host
 from pyrkt.cgroup import plan as cgroup_plan
+from pyrkt.spec.runtime import User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrkt.kernel.host import Host
     from pyrkt.runtime.scope import Scope
     from pyrkt.spec.layout import CgroupLayout
-    from pyrkt.spec.runtime import Config
+    from pyrkt.spec.runtime import Config, IdMapping
 
 _DELEGATE = "/sys/kernel/cgroup/delegate"
 
@@ -39,13 +40,14 @@ def layout_of(
     return layout, scope
 
 
-def _given(config: Config, directory: str) -> tuple[tuple[str, int], ...]:
-    """Return what of a v2 cgroup is made over to the container's user, and the uid.
+def _given(config: Config, directory: str) -> tuple[tuple[str, int, int], ...]:
+    """Return what of a v2 cgroup is made over to the container's user, and the ids.
 
     Only where the container sees it as the top of a hierarchy that it may write to: a cgroup namespace of its own and
-    a cgroup file system that is not read-only. Source: cgroup-v2.rst, "Delegation"; runc does the same.
+    a cgroup file system that is not read-only. The group, too, must be one of the container's: to the root of a user
+    namespace a file is closed that belongs to nobody in it. Source: cgroup-v2.rst, "Delegation"; capabilities(7).
     """
-    linux, user = config.linux, config.process.user.uid if config.process else 0
+    linux = config.linux
     if linux is None or not any(space.type == "cgroup" and not space.path for space in linux.namespaces):
         return ()
     if not any(
@@ -55,12 +57,20 @@ def _given(config: Config, directory: str) -> tuple[tuple[str, int], ...]:
         for mount in config.mounts
     ):
         return ()
-    for ids in linux.uid_mappings:
-        if ids.container_id <= user < ids.container_id + ids.size:
-            uid = ids.host_id + user - ids.container_id
-            names = cgroup_host.read_text(_DELEGATE).split()
-            return ((directory, uid), *((f"{directory}/{file}", uid) for file in names))
-    return ()
+    user = config.process.user if config.process else User()
+    uid, gid = _outside(linux.uid_mappings, user.uid), _outside(linux.gid_mappings, user.gid)
+    if uid < 0 or gid < 0:
+        return ()
+    files = cgroup_host.read_text(_DELEGATE).split()
+    return ((directory, uid, gid), *((f"{directory}/{file}", uid, gid) for file in files))
+
+
+def _outside(mappings: tuple[IdMapping, ...], number: int) -> int:
+    """Return what an id of the container is on the host; -1 if nothing."""
+    for ids in mappings:
+        if ids.container_id <= number < ids.container_id + ids.size:
+            return ids.host_id + number - ids.container_id
+    return -1
 
 
 def ready(layout: CgroupLayout) -> CgroupLayout:

@@ -17,7 +17,7 @@ class CgroupLayout(Record):
     ``clone_into``: the v2 directory that the process enters, by CLONE_INTO_CGROUP; "" where there is none.
     ``kill``: the cgroup.kill files (v2) that end every process at once.
     ``device_program``: eBPF instructions to attach to ``clone_into`` as its device controller; empty where v1 has one.
-    ``own``: (file or directory, uid) of what the container's root is given of the v2 cgroup, to manage it.
+    ``own``: (file or directory, uid, gid) of what the container's user is given of the v2 cgroup, to manage it.
     ``paths``: (controller, directory) of each controller of v1, and of "" for version 2.
     ``driver``: who made the cgroups, "cgroupfs" or "systemd"; ``unit``: the scope's name with the latter, ``bus``:
     whose systemd, "system" or "user"; ``managed``: the directories of ``remove`` that systemd removes itself.
@@ -31,7 +31,7 @@ class CgroupLayout(Record):
     clone_into: str = ""
     kill: tuple[str, ...] = ()
     device_program: bytes = b""
-    own: tuple[tuple[str, int], ...] = ()
+    own: tuple[tuple[str, int, int], ...] = ()
     paths: tuple[tuple[str, str], ...] = ()
     driver: str = "cgroupfs"
     unit: str = ""

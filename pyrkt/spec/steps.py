@@ -190,6 +190,6 @@ TABLE = {
     CHROOT_INTO: ("CHROOT_INTO", "i", 12),
     DETACH: ("DETACH", "i", 16),
     UNLINK_IN: ("UNLINK_IN", "s", 12),
-    CHOWN: ("CHOWN", "si", 1),
+    CHOWN: ("CHOWN", "sii", 1),
     LET_GO: ("LET_GO", "", 2),
 }

@@ -85,7 +85,8 @@ long step_CGROUP_DEVICES(const struct step *step)
 /* Files come and go with the controllers that a cgroup has. */
 long step_CHOWN(const struct step *step)
 {
-	long r = sys(__NR_fchownat, AT_FDCWD, step_text(step, 0), step_number(step, 1), -1, AT_SYMLINK_NOFOLLOW);
+	long r = sys(__NR_fchownat, AT_FDCWD, step_text(step, 0), step_number(step, 1), step_number(step, 2),
+		     AT_SYMLINK_NOFOLLOW);
 	return r == -ENOENT ? 0 : r;
 }
 

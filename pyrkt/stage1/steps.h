@@ -171,7 +171,7 @@ STEP(184, DETACH, "i", E, "slot of an OPEN_TREE that ROOT_TREE has attached: umo
 STEP(185, UNLINK_IN, "s", C | A, "target: remove the file or link; missing is fine")
 
 /* cgroups, continued */
-STEP(186, CHOWN, "si", B, "path, uid: make a cgroup or a file of it another user's; missing is fine")
+STEP(186, CHOWN, "sii", B, "path, uid, gid: make a cgroup or a file of it another user's; missing is fine")
 
 STEP(190, LET_GO, "", P, "end the process that held the container's unit until now, and wait until it is gone")
 

@@ -197,8 +197,8 @@ def test_files_of_the_host(rootfs: Path, tmp_path: Path) -> None:
         (s.MKDIR, B, tmp_path / "dir", 0o700),
         (s.CREATE, B, tmp_path / "dir" / "file", b"whole", 0o640),
         (s.WRITE, B, tmp_path / "value", b"42"),
-        (s.CHOWN, B, tmp_path / "value", 1234),
-        (s.CHOWN, B, tmp_path / "none", 1234),
+        (s.CHOWN, B, tmp_path / "value", 1234, 56),
+        (s.CHOWN, B, tmp_path / "none", 1234, 56),
         (s.UNLINK, B, tmp_path / "old"),
         (s.RENAME, P, tmp_path / "dir", tmp_path / "moved"),
         (s.PID_FILE, P, tmp_path / "pid"),
@@ -208,7 +208,7 @@ def test_files_of_the_host(rootfs: Path, tmp_path: Path) -> None:
     assert (tmp_path / "moved" / "file").stat().st_mode & 0o7777 == 0o640
     assert (tmp_path / "value").read_text() == "42"
     assert (tmp_path / "value").stat().st_uid == 1234
-    assert (tmp_path / "value").stat().st_gid == os.getegid()
+    assert (tmp_path / "value").stat().st_gid == 56
     assert int((tmp_path / "pid").read_text()) > 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moved", "pid", "rootfs", "value"]
 

@@ -364,12 +364,31 @@ def test_cgroups_on_v1_are_one_mount_a_hierarchy() -> None:
 
 def test_without_a_cgroup_namespace_only_the_own_directories_are_bound() -> None:
     config = changed(linux={"namespaces": namespaces("pid", "network", "ipc", "uts", "mount")})
-    layout = CgroupLayout(enter=("/sys/fs/cgroup/memory/pyrkt/c",))
+    layout = CgroupLayout(enter=("/sys/fs/cgroup/memory/pyrkt/c",), clone_into="/sys/fs/cgroup/unified/pyrkt/c")
     binds = [step.args for step in named(compiled(config, HYBRID, cgroup=layout), "BIND")]
     assert ("/sys/fs/cgroup/memory/pyrkt/c", "/sys/fs/cgroup/memory", 0, 15, 0x70, 1) in binds
-    assert ("/sys/fs/cgroup/unified/x", "/sys/fs/cgroup/unified", 0, 15, 0x70, 1) in binds
-    only = [step.args for step in named(compiled(config), "BIND")]
-    assert only == [("/sys/fs/cgroup/user.slice", "/sys/fs/cgroup", 0, 15, 0x70, 1)]
+    assert ("/sys/fs/cgroup/unified/pyrkt/c", "/sys/fs/cgroup/unified", 0, 15, 0x70, 1) in binds
+    unmoved = [step.args for step in named(compiled(config, HYBRID), "BIND")]
+    assert ("/sys/fs/cgroup/unified/x", "/sys/fs/cgroup/unified", 0, 15, 0x70, 1) in unmoved
+
+
+def test_without_a_cgroup_namespace_version_2_is_shown_as_the_host_has_it() -> None:
+    """Only a user namespace, which may not mount that, gets the container's directory."""
+    config = changed(linux={"namespaces": namespaces("pid", "network", "ipc", "uts", "mount")})
+    layout = CgroupLayout(clone_into="/sys/fs/cgroup/pyrkt/c")
+    plan = compiled(config, cgroup=layout)
+    assert [step.args[2] for step in named(plan, "MOUNT") if step.args[0] == "cgroup2"] == ["/sys/fs/cgroup"]
+    assert not named(plan, "BIND")
+    binds = [step.args[:2] for step in named(compiled(config, USER, cgroup=layout), "BIND")]
+    assert ("/sys/fs/cgroup/pyrkt/c", "/sys/fs/cgroup") in binds
+
+
+def test_a_cgroup_namespace_is_joined_by_who_is_in_the_cgroup() -> None:
+    """The clone into a v2 cgroup fails for who has joined the namespace and stands outside of it."""
+    spaces = (*namespaces("mount", "pid"), *namespaces(cgroup="/c", uts="/t"))
+    plan = compiled(changed(linux={"namespaces": spaces}, mounts=()), cgroup=CgroupLayout(clone_into="/cg/x"))
+    joined = [(step.phase, step.args[1]) for step in named(plan, "SETNS")]
+    assert joined == [(BEFORE, 0x4000000), (CHILD, 0x2000000)]
 
 
 def test_a_cgroup_mount_needs_a_hierarchy_on_the_host() -> None:

@@ -57,7 +57,7 @@ def _delegate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cgroup_is_given_to_who_may_see_and_write_it(changes: dict[str, Any], owner: int | None) -> None:
     given = placing._given(config(**changes), "/cg/x")
     expected = ("/cg/x", "/cg/x/cgroup.procs", "/cg/x/cgroup.threads")
-    assert given == (() if owner is None else tuple((path, owner) for path in expected))
+    assert given == (() if owner is None else tuple((path, owner, 100000) for path in expected))
 
 
 def test_a_cgroup_with_processes_is_refused(tmp_path: Path) -> None:
