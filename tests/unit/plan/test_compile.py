@@ -383,14 +383,6 @@ def test_without_a_cgroup_namespace_version_2_is_shown_as_the_host_has_it() -> N
     assert ("/sys/fs/cgroup/pyrkt/c", "/sys/fs/cgroup") in binds
 
 
-def test_a_cgroup_namespace_is_joined_by_who_is_in_the_cgroup() -> None:
-    """The clone into a v2 cgroup fails for who has joined the namespace and stands outside of it."""
-    spaces = (*namespaces("mount", "pid"), *namespaces(cgroup="/c", uts="/t"))
-    plan = compiled(changed(linux={"namespaces": spaces}, mounts=()), cgroup=CgroupLayout(clone_into="/cg/x"))
-    joined = [(step.phase, step.args[1]) for step in named(plan, "SETNS")]
-    assert joined == [(BEFORE, 0x4000000), (CHILD, 0x2000000)]
-
-
 def test_a_cgroup_mount_needs_a_hierarchy_on_the_host() -> None:
     with pytest.raises(InvalidSpec) as caught:
         compiled(changed(), V2.replace(cgroup_mounts=()))
