@@ -31,7 +31,8 @@ def device(box: Bundle) -> Iterator[str]:
     (box.rootfs / "bin/ip").symlink_to("busybox")
     box.config["linux"]["netDevices"] = {name: {}}
     yield name
-    ip("link", "del", peer)
+    # with a network namespace its devices go, and with one end of a pair the other
+    subprocess.run(["ip", "link", "del", peer], capture_output=True, check=False)
 
 
 @pytest.fixture
@@ -74,9 +75,6 @@ def test_into_a_namespace_that_is_joined_it_stays_there(runtime: Runtime, box: B
     box.config["linux"]["netDevices"] = {device: {"name": "ctr0"}}
     assert runtime.run(box.runs("ip", "address", "show", "dev", "ctr0").path).code == 0
     assert "inet 10.99.1.2/24" in ip("netns", "exec", netns, "ip", "address", "show", "dev", "ctr0")
-    ip("netns", "exec", netns, "ip", "link", "set", "ctr0", "netns", "1")
-    ip("link", "del", "ctr0")
-    ip("link", "add", device, "type", "veth", "peer", "name", f"{device[:-1]}b")
 
 
 def test_into_a_namespace_of_a_user_namespace(runtime: Runtime, box: Bundle, device: str) -> None:

@@ -418,6 +418,13 @@ def test_joins_namespaces_in_the_order_that_its_rights_allow(host: Any, order: l
     assert named(plan, "CLONE")[0].args[0] == 0x20000 | 0x20000000
 
 
+def test_a_cgroup_namespace_is_joined_by_who_is_in_the_cgroup_already() -> None:
+    spaces = (*namespaces("mount", "uts"), *namespaces(network="/n", cgroup="/c"))
+    plan = compiled(changed(linux={"namespaces": spaces}, mounts=()))
+    joins = {step.args[1]: step.phase for step in named(plan, "SETNS")}
+    assert joins == {0x40000000: BEFORE, 0x2000000: CHILD}
+
+
 def test_a_namespace_that_is_not_named_is_the_callers() -> None:
     plan = compiled(changed(hostname="", linux={"namespaces": namespaces("mount")}))
     assert named(plan, "CLONE")[0].args == (0x20000, -1)
