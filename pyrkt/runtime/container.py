@@ -103,12 +103,15 @@ def now() -> str:
 
 def make_root(root: str) -> None:
     """Make the state root, 0700, if it is missing."""
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR") or "/run/user"
+    # XDG Base Directory Specification: what is old there may be swept away, unless its sticky bit is set.
+    mode = 0o1700 if root.startswith((f"{runtime_dir}/", "/run/user/")) else 0o700
     try:
-        os.mkdir(root, 0o700)
+        os.mkdir(root, mode)
     except FileExistsError:
         pass
     except FileNotFoundError:
-        os.makedirs(root, 0o700)
+        os.makedirs(root, mode)
     check_root(root)
 
 

@@ -71,21 +71,43 @@ class Settings(Record):
 
 
 def default_root() -> str:
-    """Return where states are kept: /run/pyrkt-oci, or below XDG_RUNTIME_DIR for an ordinary user."""
+    """Return where states are kept: /run/pyrkt-oci, or for an ordinary user a place of his own.
+
+    Root of a user namespace is who made that, as for runc: its states are where it finds them from outside.
+    """
     # conmon passes XDG_RUNTIME_DIR as an empty string; HOME may be missing altogether.
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR") or ""
-    if os.geteuid() == 0 and not (runtime_dir and os.environ.get("USER") != "root" and _in_user_namespace()):
-        return "/run/pyrkt-oci"
-    return f"{runtime_dir}/pyrkt-oci" if runtime_dir else f"/tmp/pyrkt-oci-{os.geteuid()}"
+    uid = os.geteuid()
+    if uid == 0:
+        outside = _outside()
+        if outside is None:
+            return "/run/pyrkt-oci"
+        if not (runtime_dir and os.environ.get("USER") != "root"):
+            if os.access("/run/pyrkt-oci" if os.path.exists("/run/pyrkt-oci") else "/run", os.W_OK):
+                return "/run/pyrkt-oci"
+        uid = outside
+    if not runtime_dir and _is_own(f"/run/user/{uid}"):
+        runtime_dir = f"/run/user/{uid}"  # so that a caller without the variable finds the same containers
+    return f"{runtime_dir}/pyrkt-oci" if runtime_dir else f"/tmp/pyrkt-oci-{uid}"  # noqa: S108 - see check_root()
 
 
-def _in_user_namespace() -> bool:
-    """Tell whether root is somebody else outside: then /run is not its own."""
+def _is_own(directory: str) -> bool:
     try:
-        with open("/proc/self/uid_map", encoding="ascii") as lines:
-            return [line.split() for line in lines] != [["0", "0", "4294967295"]]
+        return os.stat(directory).st_uid == os.geteuid()
     except OSError:
         return False
+
+
+def _outside() -> int | None:
+    """Return who root of this user namespace is in the one above; None for root of the host."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as lines:
+            maps = [tuple(map(int, line.split())) for line in lines]
+    except OSError:
+        return None
+    if maps == [(0, 0, 4294967295)]:
+        return None
+    return next((outer for inner, outer, _ in maps if inner == 0), 65534)
 
 
 def version(program: str = PROGRAM) -> str:

@@ -76,7 +76,7 @@ static bool read_command(int argc, char **argv, struct command *command)
 		if (!takes("--log-format", argv, argc, &at, &ignored) || (strcmp(ignored, "json") && strcmp(ignored, "text")))
 			return false;
 	}
-	if (at == argc || !*command->root)
+	if (at == argc || (command->root && !*command->root))
 		return false;
 	command->verb = argv[at++];
 	for (; at < argc; at++) {
@@ -361,15 +361,38 @@ static int act(const struct command *command, struct container *container)
 	return TO_PYTHON;
 }
 
+/* Where root of a user namespace keeps its containers is Python's to find. */
+static bool is_root_of_host(void)
+{
+	char map[64];
+	const char *at = map;
+	static const char *const whole[] = {"0", "0", "4294967295"};
+	if (sys(__NR_geteuid) != 0 || read_file(AT_FDCWD, "/proc/self/uid_map", map, sizeof map) <= 0)
+		return false;
+	for (size_t i = 0; i < 3; i++) {
+		while (*at == ' ')
+			at++;
+		if (!text_starts(at, whole[i]))
+			return false;
+		at += strlen(whole[i]);
+		if (*at != (i < 2 ? ' ' : '\n'))
+			return false;
+	}
+	return true;
+}
+
 int quick(int argc, char **argv)
 {
 	static struct container container;
 	struct command command = {0};
-	command.root = sys(__NR_geteuid) == 0 ? "/run/pyrkt-oci" : "";
 	if (!read_command(argc, argv, &command))
 		return TO_PYTHON;
 	if (strcmp(command.verb, "start") && strcmp(command.verb, "kill") && strcmp(command.verb, "delete"))
 		return TO_PYTHON;
+	if (!command.root && !is_root_of_host())
+		return TO_PYTHON;
+	if (!command.root)
+		command.root = "/run/pyrkt-oci";
 	container.process = -1;
 	container.directory = open_directory(&command);
 	if (container.directory < 0)

@@ -171,10 +171,35 @@ def test_every_verb_has_help(verb: str, capfd: pytest.CaptureFixture[str]) -> No
 def test_the_state_root_needs_neither_home_nor_xdg(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", value)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert main.default_root() == (f"{value}/pyrkt-oci" if value else "/tmp/pyrkt-oci-1000")
+    monkeypatch.setattr(os, "geteuid", lambda: 54322)
+    assert main.default_root() == (f"{value}/pyrkt-oci" if value else "/tmp/pyrkt-oci-54322")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(main, "_outside", lambda: None)
     assert main.default_root() == "/run/pyrkt-oci"
+
+
+@pytest.mark.parametrize(
+    ("runtime_dir", "user", "writable", "root"),
+    [
+        pytest.param("/x", "web", True, "/x/pyrkt-oci", id="as-outside"),
+        pytest.param("/x", None, True, "/x/pyrkt-oci", id="nobody-says-who"),
+        pytest.param("/x", "root", True, "/run/pyrkt-oci", id="a-root-with-a-run-of-his-own"),
+        pytest.param("/x", "root", False, "/x/pyrkt-oci", id="no-run-of-his-own"),
+        pytest.param("", "web", True, "/run/pyrkt-oci", id="a-run-of-his-own"),
+        pytest.param("", "web", False, "/tmp/pyrkt-oci-54322", id="nothing-of-his-own"),
+    ],
+)
+def test_the_state_root_of_root_of_a_user_namespace(
+    monkeypatch: pytest.MonkeyPatch, runtime_dir: str, user: str | None, writable: bool, root: str
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime_dir)
+    monkeypatch.delenv("USER", raising=False)
+    if user is not None:
+        monkeypatch.setenv("USER", user)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "access", lambda *_: writable)
+    monkeypatch.setattr(main, "_outside", lambda: 54322)
+    assert main.default_root() == root
 
 
 def test_features_are_what_features_md_asks_for(capfd: pytest.CaptureFixture[str]) -> None:
