@@ -48,8 +48,9 @@ class Mounts(Record):
 
     ``v1`` are the version 1 hierarchies, ``unified`` is that of version 2 (None: not mounted), ``controllers`` are
     the controllers that version 2 has. ``bfq`` tells whether weights of block devices are BFQ's;
-    ``delegated`` whether the caller may make cgroups where cgroupsPath counts from in version 2;
-    ``writable`` names the mounts of version 1 where one who is not root of the host may make them.
+    ``delegated`` whether one who is not root of the host may have the cgroup in version 2, and from which directory
+    down he ``hands_on`` controllers ("": from where cgroupsPath counts from);
+    ``writable`` names the mounts of version 1 where he may have it.
     ``swap``: whether the kernel counts swap; it does not with swapaccount=0.
     """
 
@@ -60,6 +61,7 @@ class Mounts(Record):
     bfq: bool = False
     swap: bool = True
     delegated: bool = False
+    hands_on: str = ""
     writable: tuple[str, ...] = ()
 
     @property
@@ -229,7 +231,7 @@ def probe(
     """Return this host's hierarchies, with what a new cgroup at ``cgroups_path`` must take over from its parents.
 
     ``table`` is the mount table of a ``kernel.host.Host``, for callers that have one already.
-    ``rootless``: find out, too, what of version 1 is ``writable``.
+    ``rootless``: find out, too, what is delegated to the caller.
     """
     if table is None:
         mounts = parse(read_text("/proc/self/mountinfo"), read_text("/proc/self/cgroup"))
@@ -239,16 +241,67 @@ def probe(
     if mounts.unified is not None:
         base = base_of(mounts.unified, cgroups_path)
         changes["controllers"] = tuple(read_text(f"{base}/cgroup.controllers").split())
-        changes["delegated"] = os.access(base, os.W_OK)
     cpuset = mounts.find("cpuset")
     if cpuset is not None:
         changes["cpuset"] = inherited_cpuset(cpuset, cgroups_path)
     changes["bfq"], changes["swap"] = _any_bfq(mounts), _counts_swap(mounts)
     if rootless:
-        # In a container the hierarchies are often there to be looked at only.
-        found = (h.mount for h in mounts.v1 if os.access(base_of(h, cgroups_path), os.W_OK))
-        changes["writable"] = tuple(found)
+        changes |= _delegated_to_us(mounts.replace(**changes), cgroups_path)
     return mounts.replace(**changes)
+
+
+def _delegated_to_us(mounts: Mounts, path: str) -> dict[str, object]:
+    """Return the members of ``mounts`` that say what one who is not root of the host may have at cgroupsPath ``path``.
+
+    Whoever delegates gives away a directory, with the files that move processes there; everything above stays
+    another's. Source: cgroup-v2.rst, "Delegation"; cgroups(7), "Cgroups delegation".
+    """
+    changes: dict[str, object] = {"writable": tuple(h.mount for h in mounts.v1 if _v1(h, path, mounts))}
+    if mounts.unified is not None:
+        nearest, rest = _nearest(mounts.unified, path)
+        changes["delegated"] = _v2(mounts.unified, nearest, rest)
+        hands = os.access(f"{nearest}/cgroup.subtree_control", os.W_OK) and not read_text(f"{nearest}/cgroup.procs")
+        if hands or not rest:
+            changes["controllers"] = tuple(read_text(f"{nearest}/cgroup.controllers").split())
+            changes["hands_on"] = nearest
+        else:
+            # A cgroup with processes in it can hand on nothing more, and neither can another's.
+            changes["controllers"] = tuple(read_text(f"{nearest}/cgroup.subtree_control").split())
+            changes["hands_on"] = f"{nearest}/{rest[0]}"
+    return changes
+
+
+def _nearest(hierarchy: Hierarchy, path: str) -> tuple[str, list[str]]:
+    """Return the last directory on the way to ``path`` that is there, and the names that are still to be made."""
+    here, rest = base_of(hierarchy, path), components(path)
+    while rest and os.path.isdir(f"{here}/{rest[0]}"):
+        here = f"{here}/{rest.pop(0)}"
+    return here, rest
+
+
+def _may_have(nearest: str, rest: list[str], file: str) -> bool:
+    """Tell whether the caller may make a cgroup there, or enter the one that is there already."""
+    return os.access(nearest if rest else f"{nearest}/{file}", os.W_OK)
+
+
+def _v1(hierarchy: Hierarchy, path: str, mounts: Mounts) -> bool:
+    nearest, rest = _nearest(hierarchy, path)
+    if not _may_have(nearest, rest, "tasks"):
+        return False
+    if "cpuset" not in hierarchy.names or mounts.cpuset is None:
+        return True
+    # One that has no processors yet must be filled before anything below it can be.
+    return nearest == mounts.cpuset.directory or all(
+        os.access(f"{nearest}/{file}", os.W_OK) for file in ("cpuset.cpus", "cpuset.mems")
+    )
+
+
+def _v2(hierarchy: Hierarchy, nearest: str, rest: list[str]) -> bool:
+    """Tell whether the caller may put a process of its own there: up to where both ways part he must be let in."""
+    if not _may_have(nearest, rest, "cgroup.procs"):
+        return False
+    common = os.path.commonpath([f"{hierarchy.mount}/{hierarchy.own}".replace("//", "/").rstrip("/"), nearest])
+    return os.access(f"{common}/cgroup.procs", os.W_OK)
 
 
 def _any_bfq(mounts: Mounts) -> bool:

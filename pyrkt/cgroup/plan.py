@@ -425,7 +425,8 @@ def layout(resources: Resources | None, cgroups_path: str, mounts: Mounts, *, ro
         remove.append(clone_into)
         paths.append(("", clone_into))
         kill.append(f"{clone_into}/cgroup.kill")
-    writes, enabled = limits(wanted, mounts, cgroups_path)
+    why = _cause_of_lack(cgroups_path, rootless=True) if rootless else ""
+    writes, enabled = limits(wanted, mounts, cgroups_path, why)
     if not mounts.v1:  # for their numbers, and for what the container may want to make below
         enabled += [name for name in mounts.controllers if name not in enabled]
     return CgroupLayout(
@@ -508,10 +509,10 @@ def _cpuset_from_parents(wanted: Resources, mounts: Mounts, path: str) -> list[t
     ]
 
 
-def limits(wanted: Resources, mounts: Mounts, path: str) -> tuple[list[tuple[str, str, str]], list[str]]:
+def limits(wanted: Resources, mounts: Mounts, path: str, why: str = "") -> tuple[list[tuple[str, str, str]], list[str]]:
     """Return the (file, value, place in config.json) of every limit of ``wanted``, and the v2 controllers for them.
 
-    Raises: as ``layout``.
+    Raises: as ``layout``; ``why`` says what keeps a controller away that no hierarchy has.
     """
     writes: list[tuple[str, str, str]] = []
     enabled: list[str] = []
@@ -526,7 +527,7 @@ def limits(wanted: Resources, mounts: Mounts, path: str) -> tuple[list[tuple[str
             writes += _placed(settings, directory(mounts.unified, path))
         else:
             for setting in controller.settings_v1(wanted):
-                raise _lacking(controller, setting, "this host has it in no cgroup hierarchy")
+                raise _lacking(controller, setting, why or "this host has it in no cgroup hierarchy")
     return [*writes, *_unified(wanted, mounts, path, enabled)], enabled
 
 
@@ -559,6 +560,8 @@ def _switched_on(mounts: Mounts, path: str, enabled: list[str]) -> list[tuple[st
         return []
     value = " ".join(f"+{name}" for name in enabled)
     parents = [base_of(mounts.unified, path), *_directories(mounts.unified, path)[:-1]]
+    if mounts.hands_on:
+        parents = [parent for parent in parents if f"{parent}/".startswith(f"{mounts.hands_on}/")]
     return [(f"{parent}/cgroup.subtree_control", value, "linux.cgroupsPath") for parent in parents]
 
 

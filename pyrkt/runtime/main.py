@@ -82,13 +82,13 @@ def default_root() -> str:
         outside = _outside()
         if outside is None:
             return "/run/pyrkt-oci"
-        if not (runtime_dir and os.environ.get("USER") != "root"):
-            if os.access("/run/pyrkt-oci" if os.path.exists("/run/pyrkt-oci") else "/run", os.W_OK):
-                return "/run/pyrkt-oci"
+        as_outside = bool(runtime_dir) and os.environ.get("USER") != "root"
+        if not as_outside and os.access("/run/pyrkt-oci" if os.path.exists("/run/pyrkt-oci") else "/run", os.W_OK):
+            return "/run/pyrkt-oci"
         uid = outside
     if not runtime_dir and _is_own(f"/run/user/{uid}"):
         runtime_dir = f"/run/user/{uid}"  # so that a caller without the variable finds the same containers
-    return f"{runtime_dir}/pyrkt-oci" if runtime_dir else f"/tmp/pyrkt-oci-{uid}"  # noqa: S108 - see check_root()
+    return f"{runtime_dir}/pyrkt-oci" if runtime_dir else f"/tmp/pyrkt-oci-{uid}"
 
 
 def _is_own(directory: str) -> bool:

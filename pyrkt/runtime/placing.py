@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+from pyrkt.base.errors import NoPermission
 from pyrkt.cgroup import host as cgroup_host
 from pyrkt.cgroup import plan as cgroup_plan
 from pyrkt.spec.runtime import User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrkt.cgroup.host import Mounts
     from pyrkt.kernel.host import Host
     from pyrkt.runtime.scope import Scope
     from pyrkt.spec.layout import CgroupLayout
@@ -35,9 +37,22 @@ def layout_of(
         path = path or name
         mounts = cgroup_host.probe(path, host.cgroup_mounts, rootless=rootless)
         layout = cgroup_plan.layout(resources, path, mounts, rootless=rootless)
+        if rootless and config.linux and config.linux.cgroups_path and not layout.paths:
+            raise _out_of_reach(mounts, path)
     if not layout.enter and not rootless and config.linux is not None and config.linux.uid_mappings:
         return layout.replace(own=_given(config, layout.clone_into)), scope
     return layout, scope
+
+
+def _out_of_reach(mounts: Mounts, path: str) -> NoPermission:
+    """Return the complaint, in runc's words, about a cgroup that was asked for by its name."""
+    hierarchies = (*mounts.v1, *((mounts.unified,) if mounts.unified else ()))
+    where = cgroup_plan.directory(hierarchies[0], path) if hierarchies else path
+    return NoPermission(
+        f"unable to apply cgroup configuration: mkdir {where}: permission denied "
+        "(config.json: linux.cgroupsPath): no cgroup is delegated to this user",
+        hint="leave cgroupsPath out, or name a cgroup that is yours",
+    )
 
 
 def _given(config: Config, directory: str) -> tuple[tuple[str, int, int], ...]:

@@ -56,7 +56,7 @@ def decide(config: Config, name: str, host: Host, *, rootless: bool) -> tuple[Cg
     top = mounts.unified.mount + group if mounts.unified else ""
     if rootless and top:
         controllers = tuple(read_text(f"{top}/cgroup.controllers").split())
-        mounts = mounts.replace(controllers=controllers, delegated=True)
+        mounts = mounts.replace(controllers=controllers, delegated=True, hands_on="")
     layout = cgroup_plan.layout(resources, path, mounts, rootless=rootless)
     properties = systemd.annotated(config.annotations) + systemd.limits(layout.write, layout.clone_into)
     v1 = bool(layout.path("devices"))
