@@ -293,6 +293,7 @@ class Bus:
         self._serial, self._buffer, self._deadline = 0, b"", time.monotonic() + seconds
         self._seconds = seconds
         self.signals: list[Message] = []
+        self.subscribed = False
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
             self._socket.settimeout(seconds)

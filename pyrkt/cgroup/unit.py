@@ -58,7 +58,7 @@ def connect(which: str) -> Bus:
         path = socket_of(session_bus())
         if not path:
             raise Unavailable("failed to connect to dbus: there is no session bus", hint=_USER_HINT)
-        return _through_bus(path)
+        return _through_bus(path, _USER_HINT)
     try:
         return Bus(_DIRECT)
     except Unavailable:
@@ -66,18 +66,19 @@ def connect(which: str) -> Bus:
     return _through_bus(socket_of(os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or _SYSTEM_BUS))
 
 
-def _through_bus(path: str) -> Bus:
+def _through_bus(path: str, hint: str = "") -> Bus:
     try:
         return Bus(path, _NAME)
     except Unavailable as error:
-        raise Unavailable(f"failed to connect to dbus: {error.message}", hint=error.hint) from None
+        raise Unavailable(f"failed to connect to dbus: {error.message}", hint=hint or error.hint) from None
 
 
 def _subscribe(bus: Bus) -> None:
-    """Ask for JobRemoved, which a direct connection gets anyway."""
-    if bus.destination:
+    """Ask for JobRemoved, once; a direct connection gets it anyway."""
+    if bus.destination and not bus.subscribed:
         bus.call("AddMatch", "s", _MATCH, **_DBUS)
         bus.call("Subscribe", interface=_MANAGER)
+        bus.subscribed = True
 
 
 def _await_job(bus: Bus, job: str) -> str:
