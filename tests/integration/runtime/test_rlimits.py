@@ -62,7 +62,7 @@ def test_more_than_the_caller_may_give_is_said(runtime: Runtime, box: Bundle) ->
         return
     answer = runtime.run(limited(box, hard + 1, hard + 1).runs("true").path)
     assert answer.code == 1
-    assert "setting a resource limit (config.json: /process/rlimits/0): Operation not permitted" in answer.err
+    assert "setting a resource limit (config.json: /process/rlimits/0): operation not permitted" in answer.err
     assert "CAP_SYS_RESOURCE" in answer.err
 
 

@@ -49,7 +49,7 @@ def test_real_time_where_the_cgroup_has_any(runtime: Runtime, box: Bundle, polic
     name = runtime.new_id()
     answer = runtime.detached("run", "--detach", "--bundle", str(box.save().path), name)
     if answer.code:
-        assert "setting the scheduler (config.json: /process/scheduler): Operation not permitted" in answer.err
+        assert "setting the scheduler (config.json: /process/scheduler): operation not permitted" in answer.err
         return
     pid = runtime.state(name)["pid"]
     assert os.sched_getscheduler(pid) == number | os.SCHED_RESET_ON_FORK
@@ -103,7 +103,7 @@ def test_a_deadline_is_not_for_some_processors(runtime: Runtime, box: Bundle) ->
         ({"policy": "SCHED_FAIR"}, "scheduler.policy: "),
         ({"nice": 1}, "scheduler.policy: is required"),
         ({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_X"]}, "scheduler.flags[0]: "),
-        ({"policy": "SCHED_ISO"}, "setting the scheduler (config.json: /process/scheduler): Invalid argument"),
+        ({"policy": "SCHED_ISO"}, "setting the scheduler (config.json: /process/scheduler): invalid argument"),
     ],
 )
 def test_what_is_refused(runtime: Runtime, box: Bundle, scheduler: dict[str, Any], problem: str) -> None:
