@@ -31,6 +31,9 @@ class RootlessPodman(Engine):
             os.chown(directory, UID, UID)
         self.env |= {"HOME": str(self.home), "TMPDIR": str(self.home), "XDG_RUNTIME_DIR": str(self.run_directory)}
         self.programs = {RUNC: program(RUNC), OURS: str(install(self.base / "installed") / "pyrkt-oci")}
+        conf = self.base / "containers.conf"
+        conf.write_text('[engine]\nlock_type = "file"\n')  # else the locks stay behind in /dev/shm
+        self.env["CONTAINERS_CONF"] = str(conf)
         self._name_him()
         archive = place.archive()
         archive.chmod(0o644)
