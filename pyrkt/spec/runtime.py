@@ -465,6 +465,9 @@ class Config(Document):
         for place, mount in enumerate(self.mounts):
             if not mount.destination.startswith("/"):
                 found.append(f"mounts[{place}].destination: {mount.destination!r} is relative, which is deprecated")
+        memory = self.linux.resources.memory if self.linux and self.linux.resources else None
+        if memory and (memory.kernel or memory.kernel_tcp):
+            found.append("linux.resources.memory: Kernel memory settings are ignored and will be removed")
         return tuple(found)
 
 
