@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
 # include/uapi/linux/capability.h
 CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SETFCAP = 0, 6, 7, 21, 31
 
@@ -65,3 +66,10 @@ def start_time(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what our children leave behind, prctl(2) PR_SET_CHILD_SUBREAPER. Raises KernelError."""
+    from pyrkt.kernel.libc import call  # noqa: PLC0415 - the rest of this costs no ctypes
+
+    call("prctl", _SET_CHILD_SUBREAPER, 1, 0, 0, 0, about="PR_SET_CHILD_SUBREAPER")

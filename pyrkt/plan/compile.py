@@ -8,15 +8,18 @@ before the filter, the filter before the program.
 from __future__ import annotations
 
 from pyrkt.plan import devices, hooks, namespaces, process, rootfs
-from pyrkt.plan.draft import Draft, Subject, pointer, refuse
+from pyrkt.plan.draft import O_WRONLY, Draft, Subject, pointer, refuse
+from pyrkt.plan.options import MS_REC, MS_SLAVE
+from pyrkt.plan.place import Place
 from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT
 from pyrkt.spec import steps
 from pyrkt.spec.layout import CgroupLayout
+from pyrkt.spec.runtime import Linux, Namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrkt.kernel.host import Host
-    from pyrkt.plan.place import Place, PodApp
+    from pyrkt.plan.place import PodApp
     from pyrkt.plan.steps import Plan
     from pyrkt.spec.layout import OverlayRoot, ResctrlLayout
     from pyrkt.spec.runtime import Config, Process
@@ -295,3 +298,55 @@ def _remove(draft: Draft, place: Place) -> None:
         draft.add(steps.RMDIR, path, phase=AFTER)
     if place.rename_after:
         draft.add(steps.RENAME, *place.rename_after, phase=AFTER)
+
+
+# --- containers that criu restores ---
+
+
+def mount_points(config: Config, bundle: str, host: Host, cgroup: CgroupLayout) -> Plan:
+    """Compile what has to be there before a container can be restored: its cgroups, and the places of its mounts.
+
+    A process in a mount namespace of its own makes the mounts as for a new container, and ends: what it had to make in
+    the root file system stays.
+    """
+    linux = (config.linux or Linux()).replace(
+        namespaces=(Namespace(type="mount"),), uid_mappings=(), gid_mappings=(), masked_paths=(), readonly_paths=()
+    )
+    draft, subject = Draft(), Subject(config.replace(linux=linux), bundle, host)
+    _before(draft, Place(foreground=False), (cgroup,))
+    namespaces.clone(draft, namespaces.NEWNS, CgroupLayout())
+    rootfs.build(draft, subject, None, cgroup)
+    draft.add(steps.EXEC, "true", ("true",), ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",))
+    return draft.plan()
+
+
+def worker(directory: str, cgroup: CgroupLayout, args: tuple[str, ...], env: tuple[str, ...]) -> Plan:
+    """Compile the program that restores a container: in its cgroups, where ``directory``, its root, is a mount.
+
+    The caller has to be in a mount namespace of its own, which it shares with the program: that works in directories
+    that the caller has opened. It becomes a child of the caller's subreaper.
+    """
+    draft = Draft()
+    draft.add(steps.LEAVE, phase=BEFORE)
+    namespaces.clone(draft, 0, cgroup)
+    namespaces.fill_unit(draft, cgroup)
+    for entered in cgroup.enter:
+        slot = draft.open(f"{entered}/cgroup.procs", O_WRONLY, "/linux/cgroupsPath")
+        draft.add(steps.ENTER_CGROUP_SLOT, slot, cause="/linux/cgroupsPath")
+    draft.add(steps.PROPAGATION, "/", MS_SLAVE | MS_REC)
+    draft.add(steps.ROOT_BIND, directory, 1, cause="/root/path")
+    draft.add(steps.EXEC, args[0], args, env)
+    return draft.plan()
+
+
+def adopted(config: Config, bundle: str, host: Host, cgroup: CgroupLayout, place: Place, pid: int, master: int) -> Plan:
+    """Compile what is left to do for a restored container in the foreground: to be its supervisor, to its end.
+
+    ``pid`` is a child of the process that becomes stage1, ``master`` the descriptor of its terminal, or -1.
+    """
+    draft, subject = Draft(), Subject(config, bundle, host)
+    draft.add(steps.ADOPT, pid, master, phase=BEFORE)
+    _after(draft, place, (cgroup,), place.exit_file)
+    hooks.add_hooks(draft, subject, place.id, "poststop", AFTER)
+    _remove(draft, place)
+    return draft.plan()

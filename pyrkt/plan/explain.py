@@ -192,6 +192,9 @@ _CALLS: dict[int, Callable[..., str]] = {
         f"bpftool cgroup attach {quote(path)} device # {len(data) // 8} instructions"
     ),
     steps.CHOWN: lambda path, uid, gid: f"chown -h {uid}:{gid} {quote(path)}",
+    steps.ADOPT: lambda pid, master: (
+        f"wait {pid}" + (f"    # its terminal is descriptor {master}" if master >= 0 else "")
+    ),
     steps.SEND_PIDFD: lambda path: f"sendmsg {quote(path)} SCM_RIGHTS {{pidfd}}",
     steps.CONNECT: lambda slot, path: f"connect {quote(path)}    # slot {slot}",
     steps.CLONE: _clone,

@@ -184,7 +184,7 @@ def decide(settings: Settings, values: dict[str, Any], name: str, *, verb: str, 
         exec_fifo=f"{directory}/exec.fifo" if fifo else "",
         console_socket=os.path.abspath(values["console-socket"]) if values["console-socket"] else "",
         foreground=not detached,
-        after_unlink=() if detached else _traces(directory),
+        after_unlink=() if detached else traces(directory),
         after_rmdir=() if detached else (directory,),
         keep=keep,
         preserve_fds=preserve_fds,
@@ -258,7 +258,8 @@ def compiled_filter(config: Config, settings: Settings) -> bytes:
     return filters.compiled(config, settings.root)
 
 
-def _traces(directory: str) -> tuple[str, ...]:
+def traces(directory: str) -> tuple[str, ...]:
+    """Return the files of a container, in the order in which they go."""
     # state.json last: a kill in between must not forget what is left
     return tuple(f"{directory}/{name}" for name in ("pid", "config.json", "quick", "state.json"))
 

@@ -22,6 +22,7 @@ _CALLED = "--called="
 """How the launcher hands on, as the first word, another name that the caller knows it by: "runc" by a link."""
 
 VERBS = (
+    ("checkpoint", "checkpoint a running container"),
     ("create", "create a container from a bundle; it waits to be started"),
     ("delete", "remove what a container holds"),
     ("events", "show what a container uses, and when it runs out of memory"),
@@ -31,6 +32,7 @@ VERBS = (
     ("list", "list the containers"),
     ("pause", "stop every process of a container for a while"),
     ("ps", "show the processes of a container"),
+    ("restore", "restore a container from a previous checkpoint"),
     ("resume", "let a paused container go on"),
     ("run", "create a container and start it"),
     ("spec", "write a config.json to start from"),

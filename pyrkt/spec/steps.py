@@ -32,6 +32,7 @@ LEAVE = 29
 MEET = 30
 STILL = 31
 SEND_PIDFD = 32
+ADOPT = 33
 SETNS = 40
 UNSHARE = 41
 SETSID = 42
@@ -126,6 +127,7 @@ TABLE = {
     MEET: ("MEET", "", 6),
     STILL: ("STILL", "ii", 1),
     SEND_PIDFD: ("SEND_PIDFD", "s", 2),
+    ADOPT: ("ADOPT", "ii", 1),
     SETNS: ("SETNS", "ii", 13),
     UNSHARE: ("UNSHARE", "i", 12),
     SETSID: ("SETSID", "", 12),

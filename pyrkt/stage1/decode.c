@@ -77,11 +77,11 @@ static bool decode_step(const u8 **at, const u8 *end, struct step *step, u32 *lo
 	return true;
 }
 
-/* The order that the supervisor and PID 1 rely on: one CLONE; every process ends in EXEC or, PID 1, in INIT; who waits
+/* The order that the supervisor and PID 1 rely on: one CLONE, or one ADOPT and no process of its own; every process ends in EXEC or, PID 1, in INIT; who waits
  * for the other at a MEET does not wait in vain. */
 static bool well_formed(const struct plan *plan, u32 *culprit)
 {
-	const struct step *last_child = NULL, *last_app = NULL, *clone = NULL;
+	const struct step *last_child = NULL, *last_app = NULL, *clone = NULL, *adopt = NULL;
 	u32 apps = 0, failures = 0, meetings = 0, met = 0;
 	for (*culprit = 0; *culprit < plan->count; ++*culprit) {
 		const struct step *step = &plan->steps[*culprit];
@@ -92,6 +92,10 @@ static bool well_formed(const struct plan *plan, u32 *culprit)
 			return false;
 		if (step->code == STEP_CLONE)
 			clone = step;
+		if (step->code == STEP_ADOPT && adopt)
+			return false;
+		if (step->code == STEP_ADOPT)
+			adopt = step;
 		if (step->phase == CHILD) {
 			if (last_child && (last_child->code == STEP_EXEC || last_child->code == STEP_INIT))
 				return false;
@@ -108,6 +112,8 @@ static bool well_formed(const struct plan *plan, u32 *culprit)
 			last_app = step;
 		}
 	}
+	if (adopt)
+		return !clone && !last_child && !meetings;
 	if (!clone || !last_child || meetings != met || last_child->code != (apps ? STEP_INIT : STEP_EXEC))
 		return false;
 	return !apps || (last_app && last_app->code == STEP_EXEC);

@@ -59,6 +59,7 @@ _WORDS = {
     steps.CHOWN: "giving {0} to user {1}",
     steps.CGROUP_DEVICES: "setting the device rules of {0}",
     steps.CONNECT: "failed to connect with seccomp agent {1}",
+    steps.ADOPT: "watching process {0}",
     steps.SEND_PIDFD: "sending a pidfd to {0}",
     steps.CLONE: "making the namespaces",
     steps.MAP_IDS: "mapping user and group ids",

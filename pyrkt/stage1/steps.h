@@ -60,6 +60,9 @@ STEP(30, MEET, "", P | C,
      "(prestart and createRuntime hooks: after the mounts, before the pivot)")
 STEP(31, STILL, "ii", B, "pid, start time: that process has not ended, so what was opened by its number was its own")
 STEP(32, SEND_PIDFD, "s", P, "path of a listening unix stream socket: it is sent a pidfd of the container's first process")
+STEP(33, ADOPT, "ii", B,
+     "pid of a child that runs already, descriptor of its terminal's master or -1: nothing is cloned, it is watched to "
+     "its end")
 STEP(29, LEAVE, "", B, "the supervisor ends as soon as the program runs: nobody relays, nobody does E steps")
 
 /* namespaces */

@@ -381,6 +381,24 @@ static long catch_signals(void)
 	return r < 0 ? r : sys(__NR_signalfd4, -1, &mask, sizeof mask, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* A process that somebody else made, whose parent we are. */
+static long adopt(u32 index)
+{
+	const struct step *step = &self.plan.steps[index];
+	long master = step_number(step, 1);
+	self.index = index;
+	self.child = step_number(step, 0);
+	self.channel = -1;
+	self.child_fd = sys(__NR_pidfd_open, self.child, 0);
+	super.started = true;
+	if (self.child_fd < 0 || master < 0)
+		return self.child_fd;
+	sys(__NR_fcntl, master, F_SETFD, FD_CLOEXEC);
+	long r = relay_start(master);
+	relay_listen();
+	return r;
+}
+
 _Noreturn void supervise(void)
 {
 	long r = super.signals = catch_signals();
@@ -389,10 +407,13 @@ _Noreturn void supervise(void)
 	if (r < 0)
 		fail_here(r);
 	r = run_steps(BEFORE, 0, self.plan.count);
+	u32 adopted = next_step(0, BEFORE, STEP_ADOPT);
 	if (r >= 0)
-		r = spawn();
+		r = adopted < self.plan.count ? adopt(adopted) : spawn();
 	if (r < 0)
 		fail_here(r);
+	if (adopted < self.plan.count)
+		watch();
 	parent_steps();
 	let_go();
 	watch();
