@@ -12,7 +12,7 @@ from pyrkt.plan.draft import O_WRONLY, Draft, Subject, pointer, refuse
 from pyrkt.plan.options import MS_REC, MS_SLAVE
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT
-from pyrkt.spec import steps
+from pyrkt.spec import capabilities, steps
 from pyrkt.spec.layout import CgroupLayout
 from pyrkt.spec.runtime import Linux, Namespace
 
@@ -42,6 +42,7 @@ _SYSCTLS = (
     ("kernel.domainname", "uts"),
     ("user.", "user"),
 )
+_SYS_ADMIN = capabilities.mask(("CAP_SYS_ADMIN",))
 _DEVICE_RULES = "linux.resources.devices"
 _SHARED = ("pid", "ipc", "uts", "network", "user", "time")
 
@@ -108,7 +109,7 @@ def _program(
     process.temper(draft, subject, program)
     process.privileges(draft, subject, program, place, seccomp)
     if place.exec_fifo:
-        draft.add(steps.WAIT_START, place.exec_fifo)
+        draft.add(steps.WAIT_START, place.exec_fifo, int("user" in subject.new and subject.host.euid != 0))
     env = process.environment(program)
     hooks.add_hooks(draft, subject, place.id, "start_container", draft.phase, env=env)
     process.execute(draft, program)
@@ -270,6 +271,12 @@ def _resctrl(draft: Draft, layout: ResctrlLayout) -> None:
 
 
 def _unsupported(subject: Subject, place: Place) -> None:
+    if subject.host.euid and not subject.host.effective & _SYS_ADMIN and "user" not in subject.own:
+        raise refuse(
+            "linux.namespaces",
+            "rootless container requires user namespaces",
+            hint='add {"type": "user"}, with uidMappings and gidMappings; "spec --rootless" writes such a config.json',
+        )
     if subject.linux.intel_rdt and not place.resctrl.enter:
         raise refuse("linux.intelRdt", "intelRdt is specified in config, but Intel RDT is not enabled")
     if "time" in subject.own and subject.host.kernel < (5, 6):

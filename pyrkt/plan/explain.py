@@ -272,7 +272,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.CHDIR: lambda path: f"cd {quote(path)}",
     steps.OWN_NULL: lambda: "reopen standard descriptors that are /dev/null",
     steps.CLOSE_FDS: lambda first: f"close descriptors from {first} on",
-    steps.WAIT_START: lambda path: f"wait until somebody reads {quote(path)}",
+    steps.WAIT_START: lambda path, _joinable: f"wait until somebody reads {quote(path)}",
     steps.HOME: lambda uid: f"export HOME=$(getent passwd {uid} | cut -d: -f6)",
     steps.EXEC: lambda program, argv, _env: f"exec {_words((program, *argv[1:]))}",
     steps.DUMPABLE: lambda value: f"prctl PR_SET_DUMPABLE {value}",

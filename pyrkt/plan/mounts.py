@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyrkt.plan import options
 from pyrkt.plan.draft import O_NONBLOCK, O_RDONLY, refuse
-from pyrkt.plan.namespaces import map_text
+from pyrkt.plan.namespaces import is_mapped, map_text
 from pyrkt.plan.options import MS_RDONLY
 from pyrkt.plan.steps import BEFORE
 from pyrkt.spec import steps
@@ -99,13 +99,14 @@ class Mounts:
             raise refuse(f"{where}.options", "tmpcopyup is for a tmpfs")
         flags, data, make = chosen.flags, chosen.data, MAKE_DIRECTORY
         if mount.type == "tmpfs":
+            self._check_owner(data, where)
             # What it covers lends it the mode, as with runc and crun; words of its own come after and win.
             make = MAKE_COPYING if chosen.copy_up else MAKE_LENDING
             if flags & MS_RDONLY:
                 self.freeze.append((target, cause))
                 flags &= ~MS_RDONLY
         elif mount.type == "devpts":
-            data = self._mapped_owner(data, where)
+            data = self._mapped_owner(data)
         elif target == "/dev" and flags & MS_RDONLY:
             self.freeze.append((target, cause))  # devices are still to be made in it
             flags &= ~MS_RDONLY
@@ -122,22 +123,30 @@ class Mounts:
         label = self.subject.linux.mount_label
         return f'context="{label}"' if label and kind not in _UNLABELLED else ""
 
-    def _mapped_owner(self, data: str, where: str) -> str:
-        """Leave the owner of a devpts out if the new user namespace has no such id: it would not mount."""
+    def _check_owner(self, data: str, where: str) -> None:
+        """Refuse an owner of a tmpfs that the new user namespace does not have."""
+        for word in data.split(",") if "user" in self.subject.new else ():
+            name, _, number = word.partition("=")
+            if name in ("uid", "gid") and number.isdecimal() and not is_mapped(self.subject, name, int(number)):
+                raise refuse(
+                    f"{where}.options",
+                    f"cannot specify {word} mount option: user namespaces enabled, but no mapping found for "
+                    f"{name} {number}",
+                    hint=f"map it in linux.{name}Mappings",
+                )
+
+    def _mapped_owner(self, data: str) -> str:
+        """Leave the owner of a devpts out if the new user namespace has no such id: it would not mount.
+
+        As crun: every generated configuration names group 5, tty, and who has one id only has no use for it.
+        """
         if "user" not in self.subject.new:
             return data
-        linux, kept = self.subject.linux, []
+        kept = []
         for word in data.split(","):
             name, _, number = word.partition("=")
-            ranges = {"uid": linux.uid_mappings, "gid": linux.gid_mappings}.get(name)
-            if (
-                ranges is None
-                or not number.isdecimal()
-                or any(0 <= int(number) - m.container_id < m.size for m in ranges)
-            ):
+            if name not in ("uid", "gid") or not number.isdecimal() or is_mapped(self.subject, name, int(number)):
                 kept.append(word)
-            else:
-                self.draft.warnings.append(f"{where}.options: {word} is left out, the user namespace has no such id")
         return ",".join(kept)
 
     def _owns(self, kind: str) -> bool:

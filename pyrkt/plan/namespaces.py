@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pyrkt.kernel.host import Host
     from pyrkt.plan.draft import Draft, Subject
     from pyrkt.spec.layout import CgroupLayout, ResctrlLayout
-    from pyrkt.spec.runtime import IdMapping
+    from pyrkt.spec.runtime import IdMapping, User
 
 # include/uapi/linux/sched.h
 FLAGS = {
@@ -73,6 +73,8 @@ def map_ids(draft: Draft, subject: Subject) -> None:
         return
     uids, gids = subject.linux.uid_mappings, subject.linux.gid_mappings
     for name, ranges in (("uidMappings", uids), ("gidMappings", gids)):
+        if not ranges:
+            raise refuse(f"linux.{name}", f"user namespaces enabled, but no {name[:3]} mappings found")
         if not any(mapping.container_id == 0 for mapping in ranges):
             raise refuse(
                 f"linux.{name}",
@@ -85,6 +87,27 @@ def map_ids(draft: Draft, subject: Subject) -> None:
         return
     deny = int(denies_groups(subject))
     draft.add(steps.MAP_IDS, map_text(uids), map_text(gids), deny, cause="/linux/uidMappings", phase=PARENT)
+
+
+def check_mapped(subject: Subject, user: User) -> None:
+    """Refuse a user or a group that the container's new user namespace does not have."""
+    if "user" not in subject.new:
+        return
+    numbers = [("uid", "uid", user.uid), ("gid", "gid", user.gid)]
+    numbers += [(f"additionalGids[{place}]", "gid", gid) for place, gid in enumerate(user.additional_gids)]
+    for where, kind, number in numbers:
+        if not is_mapped(subject, kind, number):
+            raise refuse(
+                f"process.user.{where}",
+                f"cannot set {kind} to unmapped user in user namespace",
+                hint=f"map {number} in linux.{kind}Mappings",
+            )
+
+
+def is_mapped(subject: Subject, kind: str, number: int) -> bool:
+    """Tell whether the new user namespace has this "uid" or "gid"."""
+    ranges = subject.linux.uid_mappings if kind == "uid" else subject.linux.gid_mappings
+    return any(0 <= number - m.container_id < m.size for m in ranges)
 
 
 def needs_helper(host: Host, uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...]) -> bool:

@@ -6,7 +6,7 @@ from struct import pack
 
 from pyrkt.plan.draft import O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, refuse
 from pyrkt.plan.hooks import agent_text
-from pyrkt.plan.namespaces import denies_groups
+from pyrkt.plan.namespaces import check_mapped, denies_groups
 from pyrkt.plan.steps import BEFORE, CHILD, PARENT
 from pyrkt.spec import capabilities, steps
 from pyrkt.spec.runtime import IO_CLASSES, RLIMITS, SCHEDULER_FLAGS, SCHEDULERS
@@ -242,9 +242,10 @@ def privileges(draft: Draft, subject: Subject, process: Process, place: Place, s
     if user.additional_gids and denies_groups(subject):
         raise refuse(
             "process.user.additionalGids",
-            "an ordinary user's namespace of one id has no further groups",
+            "cannot set any additional groups in a rootless container that has one id",
             hint="map more ids, with newuidmap and newgidmap installed",
         )
+    check_mapped(subject, user)
     groups = b"".join([gid.to_bytes(4, "little") for gid in user.additional_gids])
     draft.add(steps.USER, user.uid, user.gid, groups, cause="/process/user")
     args = (caps.effective, caps.permitted, caps.inheritable, caps.ambient)

@@ -172,7 +172,7 @@ TABLE = {
     IO_PRIORITY: ("IO_PRIORITY", "i", 12),
     CHDIR: ("CHDIR", "s", 12),
     CLOSE_FDS: ("CLOSE_FDS", "i", 12),
-    WAIT_START: ("WAIT_START", "s", 4),
+    WAIT_START: ("WAIT_START", "si", 4),
     EXEC: ("EXEC", "sll", 12),
     DUMPABLE: ("DUMPABLE", "i", 12),
     SECCOMP_AGENT: ("SECCOMP_AGENT", "ibisbb", 12),

@@ -162,6 +162,7 @@ _STEP_HINTS = {
     (steps.CLONE, numbers.EPERM): "run as root, or with a user namespace; user namespaces may be switched off here",
     (steps.APPARMOR, numbers.EINVAL): "this kernel has no AppArmor; take process.apparmorProfile out",
     (steps.SELINUX, numbers.EINVAL): "this kernel has no SELinux; take process.selinuxLabel out",
+    (steps.USER, numbers.EINVAL): "cannot set uid to unmapped user in user namespace: linux.uidMappings has no such id",
     (steps.CHDIR, numbers.ENOENT): "process.cwd must exist in the root file system",
     (steps.CHDIR, numbers.EXDEV): "the working directory lies outside the container",
     (steps.RLIMIT, numbers.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE on the host",
@@ -244,7 +245,9 @@ def _hint(code: int, errno: int, detail: int) -> str:
 
 def _program_hint(code: int, detail: int) -> str:
     if code == steps.MAP_HELPER:
-        return "it needs the Debian package uidmap, installed setuid, and ranges in /etc/subuid and /etc/subgid"
+        if detail == _MISSING_PROGRAM:
+            return "it is in the Debian package uidmap"
+        return "it needs to be installed setuid, and the ids to be the caller's in /etc/subuid and /etc/subgid"
     if detail in {_MISSING_PROGRAM, _MISSING_PROGRAM - 1}:
         return "it must be there, and be executable, with the interpreter it names"
     return "run by itself, with the state on its standard input, it should end with 0"
@@ -259,10 +262,15 @@ def how_it_ended(code: int, timeout: int) -> str:
     return f"exit status {code}"
 
 
+def _heard(said: bytes) -> str:
+    """Return what a program has written, in one line."""
+    return printable(" | ".join(said.decode("utf-8", "replace").strip().splitlines()))
+
+
 def hook_words(cause: str, path: str, how: str, said: bytes) -> str:
     """Return, in runc's words, that the hook at the place ``cause`` failed; what it has ``said`` is the reason."""
     _, kind, number = cause.rsplit("/", 2)
-    text = printable(" | ".join(said.decode("utf-8", "replace").strip().splitlines()))
+    text = _heard(said)
     message = f"error running {kind} hook #{number}: {path} (config.json: {cause}): {how}"
     return f"{message}, it said: {text}" if text else message
 
@@ -281,7 +289,7 @@ def failure(
 
     ``errno`` 0 means that a program which the step ran failed, and ``detail`` is its exit code or 128 + its signal;
     otherwise ``detail`` is a number of details.h. The class is ProgramMissing or NotExecutable for the program
-    itself, else StartFailed. ``said`` is what a hook has written.
+    itself, else StartFailed. ``said`` is what the program has written.
     """
     try:
         code, values = _arguments(plan, index)
@@ -297,6 +305,9 @@ def failure(
         words = f"{sentence}: {_ended(detail)}"
         if code == steps.HOOK and index < len(causes) and causes[index].startswith("/hooks/"):
             words = hook_words(causes[index], str(values[0]), how_it_ended(detail, int(values[3])), said)
+        elif code == steps.MAP_HELPER:
+            missing = detail == _MISSING_PROGRAM and not said
+            words = f"{sentence}: {'this host has no such program' if missing else _heard(said) or _ended(detail)}"
         return StartFailed(words, hint=_program_hint(code, detail))
     if code == steps.MOUNT and values[0] in {"proc", "sysfs"} and (detail, errno) in _NO_DIRECTORY:
         sentence += f': filesystem "{values[0]}" must be mounted on ordinary directory'

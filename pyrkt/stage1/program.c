@@ -89,6 +89,22 @@ static i64 pid_of_container(void)
 	return self.phase == PARENT ? self.child : self.phase == AFTER ? 0 : sys(__NR_getpid);
 }
 
+/* Runs it, and keeps what it says if it fails; closes its input. */
+static long run_and_hear(struct program *program)
+{
+	/* a file, not a pipe: what it leaves running holds nobody up; without one it says what it says to our caller */
+	program->output = sys(__NR_memfd_create, "said", 1 /* MFD_CLOEXEC */);
+	long r = run_program(program);
+	sys_close(program->input);
+	if (r == PROGRAM_FAILED) {
+		sys_close(self.said);
+		self.said = program->output < 0 ? -1 : program->output;
+	} else {
+		sys_close(program->output);
+	}
+	return r;
+}
+
 /* The state as a file: a hook that does not read it blocks nobody. */
 static long state_file(const struct step *step)
 {
@@ -130,19 +146,7 @@ long step_HOOK(const struct step *step)
 	step_list(step, 1, self.argv);
 	add_home(step, step_list(step, 2, self.envp));
 	struct program program = {step_text(step, 0), self.argv, self.envp, state_file(step), -1, step_number(step, 3)};
-	if (program.input < 0)
-		return program.input;
-	/* a file, not a pipe: what it leaves running holds nobody up; without one it says what it says to our caller */
-	program.output = sys(__NR_memfd_create, "said", 1 /* MFD_CLOEXEC */);
-	long r = run_program(&program);
-	sys_close(program.input);
-	if (r == PROGRAM_FAILED) {
-		sys_close(self.said);
-		self.said = program.output < 0 ? -1 : program.output;
-	} else {
-		sys_close(program.output);
-	}
-	return r;
+	return program.input < 0 ? program.input : run_and_hear(&program);
 }
 
 long step_MAP_HELPER(const struct step *step)
@@ -160,7 +164,5 @@ long step_MAP_HELPER(const struct step *step)
 	if (null < 0)
 		return null;
 	struct program program = {self.argv[0], self.argv, (const char **)(uintptr_t)no_environment, null, -1, 0};
-	long r = run_program(&program);
-	sys_close(null);
-	return r;
+	return run_and_hear(&program);
 }

@@ -130,8 +130,9 @@ STEP(105, IO_PRIORITY, "i", C | A, "ioprio_set value")
 STEP(106, CHDIR, "s", C | A, "inside the root; must not be unreachable")
 STEP(107, CLOSE_FDS, "i", C | A,
      "first descriptor to close (3 + preserved); what USER, HOOK, SECCOMP_AGENT and WAIT_START still need is closed by EXEC")
-STEP(108, WAIT_START, "s", C,
-     "fifo path (opened first of all): set up; block until somebody opens it for reading; the supervisor leaves")
+STEP(108, WAIT_START, "si", C,
+     "fifo path (opened first of all), 1 to let an ordinary creator join meanwhile: set up; block until somebody opens "
+     "it for reading; the supervisor leaves")
 STEP(109, EXEC, "sll", C | A, "program (searched in the PATH of env unless it has a slash), argv, env; never returns")
 STEP(110, DUMPABLE, "i", C | A, "PR_SET_DUMPABLE")
 STEP(111, SECCOMP_AGENT, "ibisbb", C | A,

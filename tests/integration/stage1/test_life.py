@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 
 
 def wait_plan(rootfs: Path, fifo: Path, *argv: str) -> list[Step]:
-    return hand.container(rootfs, *argv, last=((s.WAIT_START, C, fifo),), before=((s.RECORD, P, f"{fifo}.pid"),))
+    return hand.container(rootfs, *argv, last=((s.WAIT_START, C, fifo, 0),), before=((s.RECORD, P, f"{fifo}.pid"),))
 
 
 @pytest.fixture

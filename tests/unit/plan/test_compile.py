@@ -443,7 +443,7 @@ def test_an_ordinary_user_maps_one_id_by_itself_and_more_by_the_helpers() -> Non
     ]
     assert one.process is not None
     groups = one.replace(process=one.process.replace(user=User(additional_gids=(1,))))
-    with pytest.raises(InvalidSpec, match="has no further groups"):
+    with pytest.raises(InvalidSpec, match="cannot set any additional groups"):
         compiled(groups, USER)
 
 
@@ -669,7 +669,9 @@ def test_what_is_written_around_the_container() -> None:
 
 def test_a_container_that_waits_or_is_left_has_nobody_to_clean_up() -> None:
     waiting = compiled(changed(), place=Place(foreground=False, exec_fifo="/f", exit_file="/e"))
-    assert named(waiting, "WAIT_START")[0].args == ("/f",)
+    assert named(waiting, "WAIT_START")[0].args == ("/f", 0)
+    joinable = compiled(rootless(example_config(), 1000, 1000), USER, place=Place(exec_fifo="/f"))
+    assert named(joinable, "WAIT_START")[0].args == ("/f", 1)
     assert not [s for s in waiting.steps if s.phase == AFTER]
     assert not named(waiting, "LEAVE")
     left = compiled(changed(), place=Place(foreground=False), cgroup=CGROUP)
