@@ -33,7 +33,7 @@ def signal_all(directories: Sequence[str], number: int, kill_files: Sequence[str
     count = 0
     try:
         for pid in pids(directories):
-            count += _signal_one(pid, number)
+            count += signal_one(pid, number)
     finally:
         # A v1 freezer keeps even SIGKILL waiting.
         if held or number == _signal.SIGKILL:
@@ -41,7 +41,8 @@ def signal_all(directories: Sequence[str], number: int, kill_files: Sequence[str
     return count
 
 
-def _signal_one(pid: int, number: int) -> bool:
+def signal_one(pid: int, number: int) -> bool:
+    """Send signal ``number`` to a process; tell whether it was there."""
     try:
         descriptor = pidfd.open(pid)
     except ProcessLookupError:

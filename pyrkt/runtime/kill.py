@@ -46,7 +46,11 @@ def _signal_all(container: Container, number: int) -> None:
     from pyrkt.cgroup import kill  # noqa: PLC0415 - engines use --all only without a pid namespace
 
     if not container.cgroups:
-        raise NotFound("container has no cgroup", hint="without one only its first process is known; leave out --all")
+        from pyrkt.runtime import members  # noqa: PLC0415 - an ordinary user's containers, mostly
+
+        for pid in members.pids(container):
+            kill.signal_one(pid, number)
+        return
     kill.signal_all(container.cgroups, number, container.cgroup.kill)
 
 

@@ -6,9 +6,8 @@ import os
 
 from pyrkt.base import fastjson
 from pyrkt.base.errors import PyrktError, UsageError
-from pyrkt.cgroup import processes
 from pyrkt.runtime import container as containers
-from pyrkt.runtime import options
+from pyrkt.runtime import members, options
 from pyrkt.runtime.options import TEXT, Verb, flag
 
 TYPE_CHECKING = False
@@ -34,9 +33,7 @@ def main(settings: Settings, values: dict[str, Any], arguments: list[str]) -> in
     container = containers.load(settings.root, arguments[0])
     if values["format"] not in {"table", "json"}:
         raise UsageError("invalid format option")
-    found = processes.pids(container.cgroups)
-    if not found and (first := containers.living_pid(container.directory)):
-        found = [first]  # it has no cgroup of its own
+    found = members.pids(container)
     if values["format"] == "json":
         options.say(fastjson.dumps(found or None) + "\n")
         return 0
