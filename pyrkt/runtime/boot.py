@@ -235,4 +235,6 @@ def _renew(path: str, place: str) -> None:
     if not sys.dont_write_bytecode:
         from pyrkt.runtime.archive import renew  # noqa: PLC0415 - once after each installation
 
+        before = _signal.signal(_signal.SIGXFSZ, _signal.SIG_IGN)  # a file too large for the caller is only a pity
         renew(path, place, TOGETHER)
+        _signal.signal(_signal.SIGXFSZ, before)

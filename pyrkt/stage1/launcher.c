@@ -18,7 +18,7 @@
 #include <limits.h>
 #include <sys/mman.h>
 
-enum { NOT_FOUND = 127, ENTRIES = 512, EXECUTABLE = 1 /* X_OK */, FIRST_WORDS = 8 };
+enum { NOT_FOUND = 127, ENTRIES = 512, EXECUTABLE = 1 /* X_OK */, FIRST_WORDS = 9 };
 
 struct entry { /* struct linux_dirent64 */
 	u64 inode;
@@ -218,12 +218,22 @@ static void become_own(int argc, char **argv, const char **words, const char **e
 	become(path, count, argc, argv, words, environment);
 }
 
+/* What Python compiles it keeps in directories made with our mask: nobody else may put a module of theirs there. */
+static bool others_could_write(void)
+{
+	long mask = sys(__NR_umask, 022);
+	sys(__NR_umask, mask);
+	return (mask & 022) != 022;
+}
+
 static void become_python(int argc, char **argv, const char **words, const char **environment, bool plain_locale)
 {
 	u32 count = 0;
 	words[count++] = python;
 	words[count++] = "-I";
 	words[count++] = "-S";
+	if (others_could_write())
+		words[count++] = "-B";
 	if (plain_locale) {
 		words[count++] = "-X";
 		words[count++] = "utf8";

@@ -76,7 +76,7 @@ static bool read_command(int argc, char **argv, struct command *command)
 		if (!takes("--log-format", argv, argc, &at, &ignored) || (strcmp(ignored, "json") && strcmp(ignored, "text")))
 			return false;
 	}
-	if (at == argc || (command->root && !*command->root))
+	if (at >= argc || (command->root && !*command->root))
 		return false;
 	command->verb = argv[at++];
 	for (; at < argc; at++) {

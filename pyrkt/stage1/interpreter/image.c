@@ -261,20 +261,40 @@ static bool write_image(FILE *file, const char *key, const struct source *source
 	       fdatasync(fileno(file)) == 0;
 }
 
+/* Without a name until it is whole, where the file system can: a process that is killed leaves nothing. */
+static int open_new(const char *path, const char *name, bool *named)
+{
+	char directory[PATH_MAX];
+	snprintf(directory, sizeof directory, "%s", path);
+	*strrchr(directory, '/') = 0;
+	int fd = open(directory, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+	*named = fd < 0;
+	return fd < 0 ? open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644) : fd;
+}
+
+static bool give_name(int fd, const char *name)
+{
+	char open_file[40];
+	snprintf(open_file, sizeof open_file, "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, open_file, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0;
+}
+
 /* Others who start at the same moment write files of their own; the last one stays. */
 bool image_save(const char *path, const char *key, const struct source *sources, uint32_t count)
 {
-	char temporary[PATH_MAX];
-	if (snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid()) >= (int)sizeof temporary)
+	char name[PATH_MAX];
+	bool named;
+	if (snprintf(name, sizeof name, "%s.%d", path, (int)getpid()) >= (int)sizeof name)
 		return false;
-	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	unlink(name); /* of a process that had this number, and was killed */
+	int fd = open_new(path, name, &named);
 	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
-	bool good = file && fchmod(fd, 0644) == 0 && write_image(file, key, sources, count);
+	bool good = file && fchmod(fd, 0644) == 0 && write_image(file, key, sources, count) &&
+		    (named || give_name(fd, name));
 	if (file && fclose(file) != 0)
 		good = false;
-	if (good && rename(temporary, path) == 0)
+	if (good && rename(name, path) == 0)
 		return true;
-	if (fd >= 0)
-		unlink(temporary);
+	unlink(name);
 	return false;
 }

@@ -12,11 +12,16 @@
 #include <Python.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PYTHON = 1, PLACE, SCRIPT, FIRST, NOT_FOUND = 127, MOST_SOURCES = 1024 };
+enum { PYTHON = 1, PLACE, SCRIPT, FIRST, NOT_FOUND = 127, MOST_SOURCES = 1024, ENOUGH = 16 << 20 /* an image is 7 MB */ };
+enum { SMALL = 512, SMALL_STEP = 16 }; /* what CPython's allocator serves from arenas (Objects/obmalloc.c) */
 
 static PyObject *resume; /* boot.resume, in the image */
 
@@ -67,11 +72,16 @@ static PyObject *prepared(const char *place)
 	return resume && rows && PyList_Check(rows) && PyList_Size(rows) <= MOST_SOURCES ? rows : NULL;
 }
 
-/* In a child: an image is never of a process that has done something. */
+/* In a child: an image is never of a process that has done something.  All can read it, so there is nothing of the
+ * caller in it; and what is compiled on the way is nobody else's to write, whatever the caller's mask. */
 static bool make(const char *path, const char *key, char **argv)
 {
 	static struct source sources[MOST_SOURCES];
+	static char *nothing[1];
 	int null = open("/dev/null", O_RDWR);
+	environ = nothing;
+	umask(022);
+	signal(SIGXFSZ, SIG_IGN); /* a file may be too large here: that is an error of write(2), then */
 	for (int fd = 0; fd < 3; fd++)
 		if (null < 0 || dup2(null, fd) < 0)
 			return false;
@@ -88,7 +98,17 @@ static bool make(const char *path, const char *key, char **argv)
 		sources[i].modified_ns = modified;
 		sources[i].size = size;
 	}
+	memory_forget(PyObject_Malloc, PyObject_Free, SMALL_STEP, SMALL);
 	return image_save(path, key, sources, (uint32_t)count);
+}
+
+/* Else each call would make it and lose it. */
+static bool is_room(const char *directory)
+{
+	struct statvfs found;
+	struct rlimit limit;
+	return statvfs(directory, &found) == 0 && found.f_bavail >= ENOUGH / found.f_frsize &&
+	       getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur >= ENOUGH;
 }
 
 static bool can_be_made(const char *path)
@@ -96,7 +116,7 @@ static bool can_be_made(const char *path)
 	char directory[PATH_MAX];
 	snprintf(directory, sizeof directory, "%s", path);
 	*strrchr(directory, '/') = 0;
-	return access(directory, W_OK) == 0;
+	return access(directory, W_OK) == 0 && is_room(directory);
 }
 
 /* The library may be another's, or gone, since this was built. */
@@ -139,11 +159,21 @@ static PyObject *variables_of(char **environment)
 	return variables;
 }
 
+/* What Python compiles it keeps in directories made with our mask: nobody else may put a module of theirs there. */
+static bool others_could_write(void)
+{
+	mode_t mask = umask(022);
+	umask(mask);
+	return (mask & 022) != 022;
+}
+
 /* The image was made by another thread of another process; what CPython does after fork(2) is what is needed here. */
 static int go_on(int argc, char **argv, char **environment)
 {
 	PyOS_AfterFork_Child();
 	PyThreadState_Get()->thread_id = PyThread_get_thread_ident();
+	if (others_could_write() && PySys_SetObject("dont_write_bytecode", Py_True) < 0)
+		return 1;
 	PyObject *words = words_of(argc, argv), *variables = variables_of(environment);
 	PyObject *code = words && variables ? PyObject_CallFunctionObjArgs(resume, words, variables, NULL) : NULL;
 	if (!code) {
@@ -155,11 +185,13 @@ static int go_on(int argc, char **argv, char **environment)
 
 static int become_python(int argc, char **argv, char **environment)
 {
-	char *words[argc + 3];
+	char *words[argc + 4];
 	int count = 0;
 	words[count++] = argv[PYTHON];
 	words[count++] = "-I";
 	words[count++] = "-S";
+	if (others_could_write())
+		words[count++] = "-B";
 	words[count++] = "-X";
 	words[count++] = "utf8";
 	for (int i = SCRIPT; i < argc; i++)

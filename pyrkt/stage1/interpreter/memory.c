@@ -138,13 +138,13 @@ void *__wrap_realloc(void *old, size_t size)
 	return made;
 }
 
-/* In a process that began as an image its blocks stay where they are. */
+/* In a process that began as an image its blocks stay where they are.  What was in a freed one is nobody's business. */
 void __wrap_free(void *old)
 {
 	if (!is_ours(old)) {
 		__real_free(old);
 	} else if (recording) {
-		struct spare *freed = old;
+		struct spare *freed = memset(old, 0, room_of(old));
 		freed->next = spare[kind_of(room_of(old))];
 		spare[kind_of(room_of(old))] = freed;
 	}
@@ -160,5 +160,36 @@ void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, lo
 
 int __wrap_munmap(void *at, size_t size)
 {
-	return is_ours(at) ? 0 : __real_munmap(at, size);
+	struct part *arenas = &parts[ARENAS];
+	if (!is_ours(at))
+		return __real_munmap(at, size);
+	if (recording) {
+		memset(at, 0, size);
+		if ((uintptr_t)at + size == arenas->start + arenas->used)
+			arenas->used -= size;
+	}
+	return 0;
+}
+
+/* CPython's allocator hands out what was freed before it asks for another arena: so every freed block comes by here. */
+void memory_forget(void *(*allocate)(size_t size), void (*release)(void *block), size_t step, size_t largest)
+{
+	struct spare *taken = NULL;
+	uintptr_t end = parts[ARENAS].start + parts[ARENAS].used;
+	for (size_t size = step; size <= largest; size += step)
+		for (bool more = true; more;) {
+			struct spare *made = allocate(size);
+			if (!made)
+				break;
+			memset(made, 0, size);
+			more = (uintptr_t)made < end;
+			made->next = taken;
+			taken = made;
+		}
+	while (taken) {
+		struct spare *next = taken->next;
+		taken->next = NULL;
+		release(taken);
+		taken = next;
+	}
 }

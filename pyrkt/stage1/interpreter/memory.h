@@ -20,4 +20,7 @@ enum { BLOCKS, ARENAS, PARTS };
 bool memory_begin(void);                  /* from here on allocations are made at the fixed addresses */
 bool memory_end(struct part parts[PARTS]); /* from here on they are not; false if there was not room enough */
 
+/* Overwrites what the freed blocks of CPython's allocator (of sizes that are multiples of step) still hold. */
+void memory_forget(void *(*allocate)(size_t size), void (*release)(void *block), size_t step, size_t largest);
+
 #endif

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -189,3 +190,91 @@ def test_closed_standard_files_stay_closed(package: Path) -> None:
     script = 'exec "$0" x 0<&- 2<&-'
     done = subprocess.run(["sh", "-c", script, package / "bin/pyrkt-oci"], capture_output=True, timeout=60, check=False)
     assert json.loads(done.stdout)["words"] == ["x"]
+
+
+def test_it_holds_nothing_of_who_made_it(package: Path, tmp_path: Path) -> None:
+    """Everybody can read it, and root made it: once the maker's whole environment was in the memory it had freed."""
+    place = tmp_path / "a-place-of-the-maker"
+    place.mkdir()
+    words = [package / "bin/pyrkt-oci", "word-of-the-maker"]
+    variables = {"TOKEN": "secret-of-the-maker", "LONG": "long-secret-of-the-maker" * 100}
+    subprocess.run(words, env=variables, cwd=place, capture_output=True, timeout=60, check=False)
+    data = image_of(package).read_bytes()
+    assert b"of-the-maker" not in data
+    # facts that its rehearsal read, and forgot
+    mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    cgroups = {line.partition(":/")[2] for line in Path("/proc/self/cgroup").read_text().splitlines()} - {""}
+    assert not [line for line in mounts if line in data]
+    assert not [name for name in cgroups if len(name) > 8 and name.encode() in data]
+    assert is_own(call(package, "x"))
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own-interpreter", "python"])
+def test_nobody_else_can_put_modules_beside_it(package: Path, own: bool) -> None:
+    """__pycache__ is made with the caller's mask; who can write there runs code as root."""
+    packages = package / f"lib/python{VERSION}/site-packages"
+    for found in [*packages.rglob("__pycache__")]:
+        shutil.rmtree(found)
+    if not own:
+        (packages / f"pyrkt/runtime/interpreter-{VERSION}").unlink()
+    (packages / "pyrkt/__pycache__").mkdir(mode=0o755)
+    for found in [packages, *packages.rglob("*")]:
+        found.chmod(0o755 if found.is_dir() or "interpreter-" in found.name else 0o644)
+    for _ in range(2):
+        done = subprocess.run([package / "bin/pyrkt-oci"], umask=0, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 7, done.stderr
+    assert not [path for path in packages.rglob("*") if path.lstat().st_mode & 0o022]
+    assert image_of(package).exists() == own
+
+
+def test_without_room_for_one_nothing_is_left(package: Path) -> None:
+    def little() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(
+        [package / "bin/pyrkt-oci", "x"], preexec_fn=little, capture_output=True, timeout=60, check=False
+    )
+    assert json.loads(done.stdout)["words"] == ["x"]
+    assert not [path for path in image_of(package).parent.iterdir() if "interpreter" in path.name]
+
+
+def test_killed_while_one_is_made_it_leaves_nothing(package: Path) -> None:
+    words = [str(package / "bin/pyrkt-oci"), "x"]
+    inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fdatasync:signal=SIGKILL"]
+    done = subprocess.run([*inject, *words], capture_output=True, timeout=60, check=False)
+    assert json.loads(done.stdout)["words"] == ["x"]  # its child was killed, not the caller
+    assert not [path for path in image_of(package).parent.iterdir() if "interpreter" in path.name]
+    assert is_own(call(package))
+
+
+def test_odd_surroundings(package: Path) -> None:
+    """Whether the image is made there or used there; where it cannot be made, Python serves."""
+    surroundings: list[list[str]] = [
+        *(["setarch", flag] for flag in ("-R", "-L", "-X")),
+        ["prlimit", "--stack=unlimited"],
+        ["prlimit", "--as=100000000"],
+        ["prlimit", "--data=20000000"],
+        ["env", "GLIBC_TUNABLES=glibc.malloc.check=3:glibc.malloc.perturb=170", "MALLOC_PERTURB_=165"],
+        ["env", "PYTHONHASHSEED=0", "PYTHONMALLOC=debug", "PYTHONHOME=/none", "LC_ALL=tr_TR.UTF-8"],
+    ]
+    for words in surroundings:
+        image_of(package).unlink(missing_ok=True)
+        for _ in range(2):
+            done = subprocess.run(
+                [*words, package / "bin/pyrkt-oci", "x"], capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == 7, (words, done.stderr)
+            assert json.loads(done.stdout)["words"] == ["x"], words
+            assert is_own(call(package)), words
+
+
+def test_the_image_of_somebody_else_is_not_taken(package: Path) -> None:
+    """An ordinary user who may write there for a moment does not become root later."""
+    if os.geteuid():
+        pytest.skip("only root can give a file away")
+    call(package, "x")
+    os.chown(image_of(package), 65534, 65534)
+    before = image_of(package).stat().st_ino
+    assert is_own(call(package, "x"))
+    assert image_of(package).stat().st_ino != before
+    assert image_of(package).stat().st_uid == 0
