@@ -189,11 +189,47 @@ static void remember(long tree, const char *target)
 	newest.target = target;
 }
 
+/* The file systems whose parts are hidden, where they are mounted: the name above them may be exchanged, too, and a mask
+ * would then lie in a directory that is not there when the program looks. */
+static struct {
+	const char *point;
+	long tree;
+} views[] = {{"/proc", -1}, {"/sys", -1}};
+
+enum { VIEWS = sizeof views / sizeof *views };
+
+static long remember_view(long tree, const char *target)
+{
+	long r = 0;
+	for (int i = 0; i < VIEWS; i++) {
+		bool same = !strcmp(target, views[i].point);
+		if (!same && strcmp(target, "/"))
+			continue;
+		sys_close(views[i].tree);
+		views[i].tree = same ? r = sys(__NR_fcntl, tree, F_DUPFD_CLOEXEC, 3) : -1;
+	}
+	return r;
+}
+
+/* What is to be hidden; a negative number if it is not there. */
+static long hidden(const char *path)
+{
+	for (int i = 0; i < VIEWS; i++) {
+		size_t size = strlen(views[i].point);
+		if (views[i].tree >= 0 && text_starts(path, views[i].point) && path[size] == '/') {
+			self.detail = AT_TARGET;
+			return in_tree(views[i].tree, path + size, O_PATH, 0);
+		}
+	}
+	return target_in_root(path, MAKE_NOTHING, 0);
+}
+
 static long empty = -1; /* the tmpfs over masked directories */
 
 void forget_mounts(void)
 {
 	remember(-1, NULL);
+	remember_view(-1, "/");
 	sys_close(empty);
 	empty = -1;
 }
@@ -209,6 +245,8 @@ static long attach_there(long tree, long target, const char *path)
 			self.root = r;
 		}
 	}
+	if (r >= 0)
+		r = remember_view(tree, path);
 	if (r >= 0)
 		remember(tree, path);
 	else
@@ -515,7 +553,7 @@ static long empty_tree(void)
 long step_MASK(const struct step *step)
 {
 	struct stat found;
-	long target = target_in_root(step_text(step, 0), MAKE_NOTHING, 0);
+	long target = hidden(step_text(step, 0));
 	if (target < 0)
 		return missing(target) ? 0 : target;
 	long r = sys_stat(target, &found);
@@ -533,7 +571,7 @@ long step_MASK(const struct step *step)
 
 long step_READ_ONLY(const struct step *step)
 {
-	long target = target_in_root(step_text(step, 0), MAKE_NOTHING, 0);
+	long target = hidden(step_text(step, 0));
 	if (target < 0)
 		return missing(target) ? 0 : target;
 	self.detail = AT_SOURCE;

@@ -6,15 +6,20 @@
 
 enum { RACES = 128, LINKS = 40 /* as many as the kernel follows */ };
 
-long in_root(const char *path, u64 flags, u64 resolve)
+long in_tree(long tree, const char *path, u64 flags, u64 resolve)
 {
 	struct open_how how = {.flags = flags | O_CLOEXEC,
 			       .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve};
 	long r = -EAGAIN;
 	/* EAGAIN: a rename somewhere on the host went on meanwhile, and ".." could not be trusted */
 	for (int i = 0; i < RACES && (r == -EAGAIN || r == -EINTR); i++)
-		r = sys(__NR_openat2, self.root, *path ? path : "/", &how, sizeof how);
+		r = sys(__NR_openat2, tree, *path ? path : "/", &how, sizeof how);
 	return r;
+}
+
+long in_root(const char *path, u64 flags, u64 resolve)
+{
+	return in_tree(self.root, path, flags, resolve);
 }
 
 static long copy_path(char *into, const char *path)

@@ -83,6 +83,7 @@ i64 own_pid(void); /* as the host's procfs counts */
 
 /* resolve.c: paths inside the root, as descriptors */
 enum make { MAKE_NOTHING, MAKE_DIRECTORY, MAKE_FILE };
+long in_tree(long tree, const char *path, u64 flags, u64 resolve); /* as if the tree were "/" */
 long in_root(const char *path, u64 flags, u64 resolve);
 long target_in_root(const char *path, enum make make, u64 resolve);
 long parent_in_root(const char *path, bool make, char *last); /* last: NAME_MAX + 1 */

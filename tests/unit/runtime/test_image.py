@@ -196,7 +196,7 @@ def test_it_holds_nothing_of_who_made_it(package: Path, tmp_path: Path) -> None:
     """Everybody can read it, and root made it: once the maker's whole environment was in the memory it had freed."""
     place = tmp_path / "a-place-of-the-maker"
     place.mkdir()
-    words = [package / "bin/pyrkt-oci", "word-of-the-maker"]
+    words = [str(package / "bin/pyrkt-oci"), "word-of-the-maker"]
     variables = {"TOKEN": "secret-of-the-maker", "LONG": "long-secret-of-the-maker" * 100}
     subprocess.run(words, env=variables, cwd=place, capture_output=True, timeout=60, check=False)
     data = image_of(package).read_bytes()
