@@ -298,7 +298,7 @@ def check_target(mount: Mount, chosen: Options, target: str, where: str) -> None
     if chosen.remount or not (mount.type or chosen.bind):
         return
     bound = mount.type == "bind" or chosen.bind
-    if target == "/proc" and not (mount.source.rstrip("/") == "/proc" if bound else mount.type == "proc"):
+    if target == "/proc" and not (normal(mount.source) == "/proc" if bound else mount.type == "proc"):
         raise refuse(where, "only a proc file system may be mounted on /proc")
     if target == "/sys" and not (normal(mount.source) == "/sys" if bound else mount.type == "sysfs"):
         raise refuse(where, "only a sysfs may be mounted on /sys")

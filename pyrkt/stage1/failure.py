@@ -176,7 +176,6 @@ _STEP_HINTS = {
     (steps.TERMINAL, numbers.ENOENT): "a terminal needs a devpts on /dev/pts in the container",
     (steps.VOLUME, numbers.EPERM): "a user namespace may not take away what the host's mount forbids",
     (steps.MOUNT, numbers.ENODEV): "this kernel does not know that file system",
-    (steps.MOUNT, numbers.ELOOP): "the image has a symbolic link where the mount belongs",
     (steps.MAP_IDS, numbers.EPERM): "root, or newuidmap with a range in /etc/subuid and /etc/subgid, may map these ids",
     (steps.PIVOT, numbers.EINVAL): "the root may be an initramfs: try --no-pivot",
 }
@@ -186,7 +185,7 @@ _NO_DIRECTORY = {
     (_TARGET, numbers.ELOOP),
     (_TARGET, numbers.ENOTDIR),
     (_MAKING, numbers.ELOOP),
-    (_ATTACHING, numbers.EINVAL),
+    (_ATTACHING, numbers.ENOTDIR),
 }
 
 _DETAIL_HINTS = {
@@ -195,6 +194,8 @@ _DETAIL_HINTS = {
     (_TARGET, numbers.ELOOP): "the image has a symbolic link where none may be",
     (_TARGET, numbers.ENOENT): "the target must exist in the root file system",
     (_OPTION, numbers.EINVAL): "the file system does not take one of the mount options",
+    (_MAKING, numbers.ELOOP): "the image has a symbolic link that leads to itself",
+    (_ATTACHING, numbers.ENOTDIR): "a directory can be mounted on a directory only, a file on a file",
     (_MAPS, numbers.EINVAL): "the file system, or one mounted below it, cannot have its ids mapped",
     (_COPYING, numbers.ENOSPC): "what the tmpfs covers does not fit: give it a larger size",
     (_COPYING, numbers.ELOOP): "its directories lie more than 100 deep in one another",

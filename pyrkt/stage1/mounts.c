@@ -15,8 +15,14 @@ enum { FSCONFIG_ROOM = 256, MOUNT_DATA_ROOM = 4096, NULL_DEVICE = 1 << 8 | 3 /* 
 
 long attach(long tree, long target)
 {
+	struct stat one, other;
 	self.detail = AT_ATTACH;
-	return sys(__NR_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	long r = sys(__NR_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	/* what mount(2) says of a directory on a file and of a file on a directory; engines know it by that */
+	if (r == -EINVAL && sys_stat(tree, &one) >= 0 && sys_stat(target, &other) >= 0 &&
+	    S_ISDIR(one.st_mode) != S_ISDIR(other.st_mode))
+		return -ENOTDIR;
+	return r;
 }
 
 long clone_tree(long fd, bool recursive)
@@ -281,6 +287,7 @@ static long mount_on(const struct step *step, long target, const char *data, boo
 	const char *type = step_text(step, 0), *source = step_text(step, 1);
 	u64 flags = (u64)step_number(step, 3);
 	long tree = make_mount(type, source, flags, data);
+	remember(-1, NULL); /* one by data has no descriptor: what is changed about it is found by its name */
 	if (tree == -E2BIG)
 		return mount_by_data(type, source, target, flags, data);
 	long r = tree < 0 || !copy ? tree : copy_up(target, tree);

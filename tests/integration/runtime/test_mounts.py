@@ -359,6 +359,14 @@ def test_mounts_follow_the_images_links_inside(
     assert said(runtime, box, f"stat -Lc %i {target}") == f"{wanted.st_ino}\n"
 
 
+@pytest.mark.parametrize(("source", "target"), [(".", "/etc/passwd"), ("config.json", "/etc")])
+def test_a_directory_does_not_go_on_a_file(runtime: Runtime, box: Bundle, source: str, target: str) -> None:
+    mounts.add(box, target, source, "bind")
+    answer = runtime.run(box.runs("true").path)
+    assert answer.code == 1
+    assert "attaching the mount: not a directory" in answer.err  # dockerd looks for these words
+
+
 def test_a_loop_of_links_is_refused(runtime: Runtime, box: Bundle) -> None:
     (box.rootfs / "a").symlink_to("b")
     (box.rootfs / "b").symlink_to("a")
