@@ -247,7 +247,7 @@ def _devices(linux: Linux) -> list[dict[str, Any]]:
                 "major": device.major,
                 "minor": device.minor,
                 "permissions": allowed.pop(place, ""),
-                "fileMode": 0o666 if device.file_mode is None else device.file_mode,
+                "fileMode": 0o666 if device.file_mode is None else device.file_mode & 0o7777,
                 "uid": device.uid or 0,
                 "gid": device.gid or 0,
             }

@@ -244,6 +244,12 @@ def test_every_config_has_a_valid_half(data: st.DataObject) -> None:
     half(value)
 
 
+def test_only_permission_bits_of_a_device_are_carried_over() -> None:
+    device = {"path": "/dev/x", "type": "p", "fileMode": 0o200640}
+    found = half(Config.parse(Reader({"ociVersion": "1.0.0", "linux": {"devices": [device]}}, "c")))
+    assert [one["fileMode"] for one in found["linux"]["devices"]] == [0o640]
+
+
 def test_the_empty_name_of_a_system_call_is_left_out() -> None:
     rule = {"names": ["", "read"], "action": "SCMP_ACT_ERRNO"}
     document = {"ociVersion": "1.0.0", "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}}}
