@@ -118,3 +118,64 @@ def test_without_a_bus_there_is_one_clear_line(box: Bundle, home: Path, uid: int
     assert done.returncode == 1
     assert "failed to connect to dbus: /nope: No such file or directory" in done.stderr
     assert "enable-linger" in done.stderr
+
+
+# --- without systemd's help: cgroups below what is delegated to the user ---
+
+
+@pytest.fixture
+def within(home: Path, uid: int) -> Iterator[Runtime]:
+    """Return pyrkt-oci as a service of the user's own systemd starts it."""
+    service = ("systemd-run", "--user", "--pipe", "--wait", "--quiet", "--collect", "--property=Delegate=yes", "--")
+    found = Runtime("pyrkt-oci", as_user(uid, *service, *LAUNCHER), home / "state")
+    yield found
+    found.clean()
+    assert oci.eventually(lambda: not oci.cgroups("pyrkt-test")), oci.cgroups("pyrkt-test")
+
+
+def delegated(uid: int) -> str:
+    """Return the cgroup that root's systemd has given to the user."""
+    return f"/user.slice/user-{uid}.slice/user@{uid}.service"
+
+
+@pytest.mark.parametrize("path", ["", "/pyrkt-test-own/a"], ids=["beside-its-caller", "where-he-says"])
+def test_limits_below_what_is_delegated(within: Runtime, box: Bundle, uid: int, path: str) -> None:
+    if path:
+        box.config["linux"]["cgroupsPath"] = delegated(uid) + path
+    name = within.new_id()
+    made = within.detached("run", "--detach", "--bundle", str(box.save().path), name)
+    assert (made.code, made.err) == (0, "")
+    own = f"{delegated(uid)}{path or f'/app.slice/{name}'}"
+    where = Path(f"/sys/fs/cgroup{own}")
+    assert (where / "cgroup.procs").read_text().split() == [str(within.state(name)["pid"])]
+    assert (where / "memory.max").read_text() == f"{64 << 20}\n"
+    assert (where / "pids.max").read_text() == "20\n"
+    assert within.call("exec", name, "cat", "/proc/self/cgroup").out == f"0::{own}\n"
+    assert within.call("update", "--memory", "80M", name).code == 0
+    assert (where / "memory.max").read_text() == f"{80 << 20}\n"
+    assert within.call("pause", name).code == 0
+    assert within.state(name)["status"] == "paused"
+    assert within.call("resume", name).code == 0
+    assert within.call("kill", "--all", name, "KILL").code == 0
+    assert oci.eventually(lambda: within.state(name)["status"] == "stopped")
+    assert within.call("delete", name).code == 0
+    assert not where.exists()
+    if path:
+        where.parent.rmdir()
+
+
+def test_limits_where_nothing_is_delegated(box: Bundle, home: Path, uid: int) -> None:
+    outside = Runtime("pyrkt-oci", as_user(uid, *LAUNCHER), home / "state")
+    answer = outside.run(box.script("echo ran").path)
+    assert answer.code == 1
+    assert "cannot set memory limit: container could not join or create cgroup" in answer.err
+    assert "no cgroup is delegated to this user" in answer.err
+    box.config["linux"]["resources"] = {}
+    answer = outside.run(box.save().path)
+    assert (answer.code, answer.out, answer.err) == (0, "ran\n", "")
+    # His, but his caller is in a cgroup of root's, out of which he may move nobody.
+    box.config["linux"]["cgroupsPath"] = f"{delegated(uid)}/pyrkt-test-own"
+    answer = outside.run(box.save().path)
+    assert answer.code == 1
+    assert "unable to apply cgroup configuration: mkdir /sys/fs/cgroup/user.slice/" in answer.err
+    assert "permission denied" in answer.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,50 @@ def test_probe_reads_this_machine() -> None:
     assert mounts.mode in {"v1", "hybrid", "v2", "none"}
     for hierarchy in mounts.v1:
         assert Path(hierarchy.mount, "cgroup.procs").exists()
+
+
+def cgroup(directory: Path, controllers: str = "", handed: str = "", procs: str = "") -> Path:
+    """Make what looks like a cgroup of version 2."""
+    directory.mkdir(parents=True)
+    for name, text in (("controllers", controllers), ("subtree_control", handed), ("procs", procs)):
+        (directory / f"cgroup.{name}").write_text(text)
+    return directory
+
+
+def closed(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """Let nobody write to ``paths``: the tests' user may be root."""
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in map(str, paths) and real(path, mode))
+
+
+def test_what_is_delegated_begins_where_the_way_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = cgroup(tmp_path / "top", "cpu memory pids")
+    given = cgroup(top / "user/given", "memory pids")
+    cgroup(top / "user/given/me")
+    closed(monkeypatch, top, top / "cgroup.procs", top / "user")
+    table = ((str(top), "", "/user/given/me"),)
+    mounts = host.probe("/user/given/new/leaf", table, rootless=True)
+    assert (mounts.delegated, mounts.hands_on, mounts.controllers) == (True, str(given), ("memory", "pids"))
+    assert not host.probe("/user/new", table, rootless=True).delegated
+    from_outside = ((str(top), "", "/"),)
+    assert not host.probe("/user/given/new", from_outside, rootless=True).delegated
+
+
+def test_a_cgroup_with_processes_hands_on_what_it_does_already(tmp_path: Path) -> None:
+    top = cgroup(tmp_path / "top", "cpu memory pids", "pids", "17\n")
+    mounts = host.probe("/new/leaf", ((str(top), "", ""),), rootless=True)
+    assert (mounts.controllers, mounts.hands_on) == (("pids",), str(top / "new"))
+
+
+def test_of_version_1_what_may_be_entered_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("memory", "pids", "freezer"):
+        (tmp_path / name / "given").mkdir(parents=True)
+        (tmp_path / name / "given/tasks").touch()
+    closed(monkeypatch, tmp_path / "memory/given", tmp_path / "freezer/given/tasks")
+    table = tuple((str(tmp_path / name), name, "") for name in ("memory", "pids", "freezer"))
+    assert host.probe("/given/x", table, rootless=True).writable == tuple(
+        str(tmp_path / name) for name in ("pids", "freezer")
+    )
+    assert host.probe("/given", table, rootless=True).writable == tuple(
+        str(tmp_path / name) for name in ("memory", "pids")
+    )

@@ -13,7 +13,7 @@ import pytest
 from pyrkt.base.errors import NotExecutable, ProgramMissing, StartFailed
 from pyrkt.spec import steps as s
 from pyrkt.stage1.failure import DETAILS, failure
-from tests.support.handmade import C, Step, encode
+from tests.support.handmade import C, P, Step, encode
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES: dict[str, object] = {"s": "word", "i": 7, "b": b"bytes", "l": ("one", "two")}
@@ -37,6 +37,7 @@ def test_every_step_has_its_sentence_and_a_hint(code: int, number: int) -> None:
 
 
 MOUNT: Step = (s.MOUNT, C, "tmpfs", "shm", "/dev/shm", 0, "size=1", 1)
+HELPER: Step = (s.MAP_HELPER, P, ("newuidmap", "{pid}", "0", "1000", "1"))
 HOOK: Step = (s.HOOK, C, "/usr/bin/hook", ("hook",), (), 3, "{", b"}")
 
 
@@ -68,6 +69,14 @@ HOOK: Step = (s.HOOK, C, "/usr/bin/hook", ("hook",), (), 3, "{", b"}")
         ),
         (HOOK, "app web", 0, 3, "running the hook /usr/bin/hook (app web): it failed with code 3"),
         (HOOK, "", 0, 137, "running the hook /usr/bin/hook: it was killed by signal 9"),
+        (
+            HELPER,
+            "/linux/uidMappings",
+            0,
+            127,
+            "mapping ids by newuidmap (config.json: /linux/uidMappings): this host has no such program",
+        ),
+        (HELPER, "", 0, 1, "mapping ids by newuidmap: it failed with code 1"),
         (HOOK, "", 0, 124, "running the hook /usr/bin/hook: it took too long and was killed"),
     ],
 )
@@ -123,3 +132,10 @@ def test_launching_loads_next_to_nothing() -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pyrkt.stage1.launch; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert heavy & set(done.stdout.split()) == set()
+
+
+def test_what_a_helper_says_is_the_reason() -> None:
+    said = b"newuidmap: uid range [1-2) -> [7-8) not allowed\n"
+    error = failure(encode([HELPER]), ("",), 0, 0, 1, said=said)
+    assert error.message == "mapping ids by newuidmap: newuidmap: uid range [1-2) -> [7-8) not allowed"
+    assert "/etc/subuid" in error.hint
