@@ -111,7 +111,7 @@ def make_root(root: str) -> None:
     except FileExistsError:
         pass
     except FileNotFoundError:
-        os.makedirs(root, mode)
+        os.makedirs(root, mode, exist_ok=True)  # two containers may be the first
     check_root(root)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +226,17 @@ def test_a_path_that_would_spoil_the_lines_leaves_it_to_python(root: Path) -> No
     containers.save(container, b"{}")
     assert not Path(container.path("quick")).exists()
     assert containers.load(str(root), "c1").cgroup.remove == ("/cg/a\nend",)
+
+
+def test_many_make_the_first_state_root_at_once(tmp_path: Path) -> None:
+    barrier = threading.Barrier(8)
+
+    def make(path: str) -> None:
+        barrier.wait()
+        containers.make_root(path)
+
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(40):
+            root = tmp_path / f"{turn}/state/of/many"
+            assert list(pool.map(make, [str(root)] * 8)) == [None] * 8
+            assert root.stat().st_mode & 0o7777 == 0o700
