@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import uuid
 from typing import TYPE_CHECKING
 
 from tests.integration.engines.archive import pack
 from tests.integration.engines.compare import RUNTIMES, must, program
 from tests.integration.engines.engine import Engine
-from tests.support.oci import eventually
+from tests.support.oci import Answer, eventually
 
 if TYPE_CHECKING:
     from tests.integration.engines.place import Place
@@ -102,6 +103,16 @@ class Containerd(Engine):
     def create(self, label: str, verb: str, *words: str) -> list[str]:
         """Return the words of a command that makes a container of that runtime."""
         return [verb, "--runc-binary", program(label), "--runc-root", f"{self.base}/{label}", *words]
+
+    def logged(self, label: str, *words: str) -> Answer:
+        """Run a command, the first of ``words`` up to "--", whose program writes to a file instead of to ctr.
+
+        ctr 1.6 stops reading when it hears of the end, and so loses the output of what ends soon after it began.
+        """
+        at = words.index("--")
+        log = self.base / f"out-{uuid.uuid4().hex}"
+        answer = self(label, *words[:at], "--log-uri", f"file://{log}", *words[at + 1 :])
+        return Answer(answer.code, log.read_text() if log.exists() else "", answer.err)
 
     def end(self) -> None:
         """Remove every container and stop the daemon."""
