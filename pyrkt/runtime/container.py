@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from errno import EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY
+from errno import EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY
 from stat import S_IMODE, S_ISREG
 
 from pyrkt.base import fastjson
@@ -246,7 +246,12 @@ def read_file(path: str, limit: int = _MAX_STATE) -> bytes:
 
     Raises: FileNotFoundError; InvalidSpec for what is no regular file or longer than ``limit`` bytes.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno != ELOOP:
+            raise
+        raise InvalidSpec("is a link", document=path) from None
     try:
         info = os.fstat(descriptor)
         if not S_ISREG(info.st_mode) or info.st_size > limit:
@@ -257,6 +262,17 @@ def read_file(path: str, limit: int = _MAX_STATE) -> bytes:
         return b"".join(chunks)
     finally:
         os.close(descriptor)
+
+
+def read_given(path: str, limit: int) -> bytes:
+    """Return what is in a file that the caller names, at most ``limit`` + 1 bytes: a pipe of its shell's, too.
+
+    A fifo that nobody writes to is empty; to wait for somebody would be for ever. Raises: OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    os.set_blocking(descriptor, True)
+    with open(descriptor, "rb") as file:
+        return file.read(limit + 1)
 
 
 def load(root: str, name: str) -> Container:
@@ -348,7 +364,7 @@ def recorded_pid(directory: str) -> tuple[int, int]:
     """Return (pid, start time) of the first process as stage1 recorded them; (0, 0) if it did not."""
     try:
         words = read_file(f"{directory}/pid", 64).split()
-    except FileNotFoundError:
+    except (FileNotFoundError, InvalidSpec):  # then the cgroup still names them
         return 0, 0
     if len(words) != 2 or not all(word.isdigit() for word in words):
         return 0, 0

@@ -141,8 +141,7 @@ def wanted_process(config: Config, values: dict[str, Any], command: list[str]) -
     """
     if values["process"]:
         path = values["process"]
-        with open(path, "rb") as file:  # it may be a pipe of the caller's shell
-            data = file.read(fastjson.MAX_SIZE + 1)
+        data = containers.read_given(path, fastjson.MAX_SIZE)
         return completed(Process.parse(Reader(fastjson.loads(data, path), path)), config.process)
     if not command:
         raise UsageError("process args cannot be empty")

@@ -166,6 +166,14 @@ def _settings(values: dict[str, Any], log: Log, program: str) -> Settings:
 
 def main(words: Sequence[str]) -> int:
     """Run one command line (without the program's name); return the exit code."""
+    try:
+        return _command(words)
+    except OSError as error:  # what was asked for cannot be said: the device is full
+        Log().error(_as_ours(error))
+        return 1
+
+
+def _command(words: Sequence[str]) -> int:
     log, program = Log(), PROGRAM
     if words and words[0].startswith(_CALLED):
         program, words = words[0].removeprefix(_CALLED), words[1:]

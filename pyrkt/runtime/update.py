@@ -137,14 +137,14 @@ def of_file(path: str) -> dict[str, Any]:
     Names are taken in any case, as by Go, in which the engines and their configurations are written.
     """
     document = "standard input" if path == "-" else path
-    chunks, size = [], 0
-    with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-        while size <= _MAX_RESOURCES and (chunk := file.read(1 << 16)):
-            chunks.append(chunk)
-            size += len(chunk)
-    if size > _MAX_RESOURCES:
+    if path == "-":
+        with open(0, "rb", closefd=False) as file:
+            data = file.read(_MAX_RESOURCES + 1)
+    else:
+        data = containers.read_given(path, _MAX_RESOURCES)
+    if len(data) > _MAX_RESOURCES:
         raise InvalidSpec("larger than 1 MiB", document=document)
-    given = fastjson.loads(b"".join(chunks), document)
+    given = fastjson.loads(data, document)
     if not isinstance(given, dict):
         raise InvalidSpec("expected an object", document=document)
     wanted: dict[str, Any] = _meant(given)

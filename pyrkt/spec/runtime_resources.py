@@ -254,6 +254,10 @@ class Rdma(Document):
         return cls(hca_handles=handles, hca_objects=objects)
 
 
+_ABOUT_PROCESSES = ("cgroup.procs", "cgroup.threads", "cgroup.kill")
+"""Written by root, the first two take any process of the host into the container's cgroup."""
+
+
 class Resources(Document):
     """All limits; ``unified`` maps files of the v2 cgroup to what is written in them."""
 
@@ -274,6 +278,8 @@ class Resources(Document):
         for name, value in r["unified"].members():
             if not name or "/" in name or name.startswith("."):
                 raise value.fail("is not the name of a cgroup file")
+            if name in _ABOUT_PROCESSES:
+                raise value.fail("moves or ends processes, which is no limit")
         return cls(
             devices=tuple(DeviceRule.parse(item) for item in r["devices"].items()),
             memory=Memory.parse(r["memory"]) if r["memory"].present else None,
