@@ -38,7 +38,7 @@ CASES = {
     "mount": (
         1,
         "--mount type=bind,src={base}/data,dst=/data,options=rbind:ro",
-        "cat /data/file; touch /data/new 2>/dev/null",
+        "cat /data/file; touch /data/new",
     ),
     "memory": (137, "--memory-limit 16777216", "dd if=/dev/zero of=/dev/null bs=64M count=1"),
     "seccomp": (0, "--seccomp", "grep Seccomp: /proc/self/status; unshare -U true 2>&1; true"),
@@ -51,9 +51,11 @@ CASES = {
 def test_run(containerd: Containerd, name: str) -> None:
     wanted, options, script = CASES[name]
     words = options.format(base=containerd.base).split()
+    # One stream only: the shim 1.6 may close the file of both when the first ends.
+    shell = ("sh", "-c", f"exec 2>/dev/null; {script}")
 
     def flow(label: str) -> tuple[object, ...]:
-        command = containerd.create(label, "run", "--rm", *words, "--", IMAGE, f"{label}-{name}", "sh", "-c", script)
+        command = containerd.create(label, "run", "--rm", *words, "--", IMAGE, f"{label}-{name}", *shell)
         answer = containerd.logged(label, *command)
         code, out = plain(answer)
         return code, out.replace(f"{label}-{name}", "NAME"), kind(answer)
