@@ -8,7 +8,7 @@ before the filter, the filter before the program.
 from __future__ import annotations
 
 from pyrkt.plan import devices, hooks, namespaces, process, rootfs
-from pyrkt.plan.draft import O_WRONLY, Draft, Subject, pointer, refuse
+from pyrkt.plan.draft import O_RDONLY, O_WRONLY, Draft, Subject, pointer, refuse
 from pyrkt.plan.options import MS_REC, MS_SLAVE
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT
@@ -323,7 +323,7 @@ def mount_points(config: Config, bundle: str, host: Host, cgroup: CgroupLayout) 
     _before(draft, Place(foreground=False), (cgroup,))
     namespaces.clone(draft, namespaces.NEWNS, CgroupLayout())
     rootfs.build(draft, subject, None, cgroup)
-    draft.add(steps.EXEC, "true", ("true",), ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",))
+    _nothing_else(draft)
     return draft.plan()
 
 
@@ -344,6 +344,22 @@ def worker(directory: str, cgroup: CgroupLayout, args: tuple[str, ...], env: tup
     draft.add(steps.ROOT_BIND, directory, 1, cause="/root/path")
     draft.add(steps.EXEC, args[0], args, env)
     return draft.plan()
+
+
+def loopback(pid: int) -> Plan:
+    """Compile what brings the loopback interface up in the network namespace of process ``pid``."""
+    draft = Draft()
+    draft.add(steps.LEAVE, phase=BEFORE)
+    slot = draft.open(f"/proc/{pid}/ns/net", O_RDONLY, "/linux/namespaces")
+    draft.add(steps.SETNS, slot, namespaces.FLAGS["network"], cause="/linux/namespaces", phase=BEFORE)
+    namespaces.clone(draft, 0, CgroupLayout())
+    draft.add(steps.LOOPBACK, cause="/linux/namespaces")
+    _nothing_else(draft)
+    return draft.plan()
+
+
+def _nothing_else(draft: Draft) -> None:
+    draft.add(steps.EXEC, "true", ("true",), ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",))
 
 
 def adopted(config: Config, bundle: str, host: Host, cgroup: CgroupLayout, place: Place, pid: int, master: int) -> Plan:

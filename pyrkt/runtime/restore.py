@@ -80,6 +80,11 @@ class Restored:
     def told(self, script: str, pid: int, descriptors: list[int]) -> None:
         """Do what belongs to the moment that criu names."""
         if script == "setup-namespaces":
+            linux = self.work.config.linux
+            network = linux.namespace("network") if linux else None
+            if network and not network.path:
+                plan = compiler.loopback(pid)
+                launch.start(encode(plan), plan.causes)
             self._run_hooks(pid)
         elif script == "post-restore":
             # Before it runs on: killed here, delete must find it.

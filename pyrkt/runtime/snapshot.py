@@ -78,6 +78,7 @@ def check_parent(images: str, parent: str) -> None:
         return
     if os.path.isabs(parent):
         raise UsageError("--parent-path must be relative", hint="it is looked up from --image-path")
+    os.makedirs(images, 0o700, exist_ok=True)  # a parent such as ../first goes through it
     path = os.path.join(images, parent)
     try:
         if not os.path.isdir(path):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import json
+import os
+import signal
+import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +17,8 @@ import pytest
 from tests.support import oci
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.bundle import Bundle
     from tests.support.oci import Runtime
 
@@ -110,3 +118,279 @@ def test_it_goes_on_where_it_was(runtime: Runtime, box: Bundle, tmp_path: Path) 
     assert runtime.call("resume", name).code == 0
     assert runtime.call("kill", name, "KILL").code == 0
     assert oci.eventually(lambda: runtime.state(name)["status"] == "stopped")
+
+
+def test_the_loopback_interface_is_up_again(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    name = started(runtime, box, tmp_path)
+    checkpoint(runtime, tmp_path, name)
+    restore(runtime, box, tmp_path, name)
+    assert runtime.call("exec", name, "cat", "/sys/class/net/lo/flags").out == "0x9\n"
+
+
+def test_left_running_it_runs_on(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    name = started(runtime, box, tmp_path)
+    pid = runtime.state(name)["pid"]
+    before = count(tmp_path)
+    checkpoint(runtime, tmp_path, name, "--leave-running")
+    assert runtime.state(name) | {"pid": pid, "status": "running"} == runtime.state(name)
+    assert goes_on(tmp_path, before)
+    assert (tmp_path / "images/inventory.img").exists()
+
+
+def test_memory_first_and_the_rest_later(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    name = started(runtime, box, tmp_path)
+    first = runtime.call("checkpoint", "--image-path", str(tmp_path / "first"), "--pre-dump", name)
+    assert first.code == 0, first.err
+    assert runtime.state(name)["status"] == "running"
+    checkpoint(runtime, tmp_path, name, "--parent-path", "../first")
+    assert (tmp_path / "images/parent").exists()
+    before = count(tmp_path)
+    restore(runtime, box, tmp_path, name)
+    assert goes_on(tmp_path, before + 1)
+
+
+def test_a_paused_one_as_containerd_does_it(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    name = started(runtime, box, tmp_path)
+    assert runtime.call("pause", name).code == 0
+    checkpoint(runtime, tmp_path, name, "--leave-running")
+    assert runtime.state(name)["status"] == "paused"
+    before = count(tmp_path)
+    assert runtime.call("resume", name).code == 0
+    assert goes_on(tmp_path, before)
+
+
+class Console:
+    """What conmon does: a socket that takes the master of the container's terminal."""
+
+    def __init__(self) -> None:
+        self.path = Path(f"/tmp/pyrkt-test-{os.getpid()}.sock")
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(self.path))
+        self.server.listen(1)
+        self.server.settimeout(20)
+
+    def master(self) -> int:
+        connection, _ = self.server.accept()
+        with connection:
+            _, control, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("i")))
+        descriptors = array.array("i")
+        descriptors.frombytes(control[0][2][: descriptors.itemsize])
+        return descriptors[0]
+
+
+@pytest.fixture
+def console() -> Iterator[Console]:
+    found = Console()
+    yield found
+    found.server.close()
+    found.path.unlink()
+
+
+def read_until(descriptor: int, word: bytes) -> bytes:
+    os.set_blocking(descriptor, False)
+    data = b""
+
+    def there() -> bool:
+        nonlocal data
+        try:
+            data += os.read(descriptor, 4096)
+        except OSError:
+            pass
+        return word in data
+
+    oci.eventually(there, 20)
+    return data
+
+
+def test_a_terminal_comes_back_as_another(runtime: Runtime, box: Bundle, tmp_path: Path, console: Console) -> None:
+    box.config["process"]["terminal"] = True
+    box.script("echo ready; while read x; do echo got $x; done")
+    name = runtime.new_id()
+    socket_words = ("--console-socket", str(console.path))
+    answer = quiet(runtime, "run", "-d", *socket_words, "-b", str(box.path), name)
+    assert answer.code == 0, answer.err
+    master = console.master()
+    assert b"ready" in read_until(master, b"ready")
+    checkpoint(runtime, tmp_path, name)
+    os.close(master)
+    restore(runtime, box, tmp_path, name, *socket_words)
+    master = console.master()
+    os.write(master, b"you\n")
+    assert b"got you" in read_until(master, b"got you")
+    os.close(master)
+
+
+def test_pipes_are_the_callers_of_restore(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    box.script("while read x; do echo got $x; done")
+    name = runtime.new_id()
+
+    def piped(*verb: str) -> tuple[int, int]:
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        done = subprocess.run(
+            [*runtime.command, "--root", str(runtime.root), "--log", str(tmp_path / "log"), *verb],
+            stdin=theirs_in,
+            stdout=theirs_out,
+            stderr=theirs_out,
+            timeout=60,
+            check=False,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        assert done.returncode == 0, (tmp_path / "log").read_text()
+        return ours_out, ours_in
+
+    to, back = piped("run", "-d", "-b", str(box.path), name)
+    os.write(to, b"one\n")
+    assert b"got one" in read_until(back, b"got one")
+    checkpoint(runtime, tmp_path, name)
+    os.close(to)
+    os.close(back)
+    to, back = piped("restore", "-d", *words(tmp_path), "-b", str(box.path), name)
+    os.write(to, b"two\n")
+    assert b"got two" in read_until(back, b"got two")
+    os.close(to)
+    os.close(back)
+    assert oci.eventually(lambda: runtime.state(name)["status"] == "stopped", 20)
+
+
+def test_in_the_foreground_it_is_watched_to_its_end(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    box.script("trap 'exit 7' TERM; " + COUNTER)
+    seen = tmp_path / "seen"
+    box.config["hooks"] = {
+        kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"cat >> {seen}; echo {kind} >> {seen}"]}]
+        for kind in ("prestart", "createRuntime", "poststop")
+    }
+    box.save()
+    name = started(runtime, box, tmp_path)
+    checkpoint(runtime, tmp_path, name)
+    assert seen.read_text().count("poststop") == 1
+    seen.unlink()
+    before = count(tmp_path)
+    null = subprocess.DEVNULL
+    command = runtime.argv("restore", *words(tmp_path), "-b", str(box.path), name)
+    with subprocess.Popen(command, stdin=null, stdout=null, stderr=null) as process:
+        assert goes_on(tmp_path, before + 1)
+        assert runtime.state(name)["status"] == "running"
+        text = seen.read_text()
+        assert json.loads(text.partition("prestart")[0])["pid"] == runtime.state(name)["pid"]
+        assert "createRuntime" in text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 7
+    assert seen.read_text().endswith("poststop\n")
+    assert runtime.call("state", name).code == 1
+    assert not oci.cgroups(name)
+
+
+def test_a_network_namespace_of_the_engine_stays(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    with subprocess.Popen(["unshare", "--net", "sleep", "600"]) as holder:
+        try:
+            space = f"/proc/{holder.pid}/ns/net"
+            own = os.stat("/proc/self/ns/net").st_ino
+            assert oci.eventually(lambda: os.stat(space).st_ino != own)
+            for each in box.config["linux"]["namespaces"]:
+                if each["type"] == "network":
+                    each["path"] = space
+            box.save()
+            name = started(runtime, box, tmp_path)
+            checkpoint(runtime, tmp_path, name)
+            before = count(tmp_path)
+            restore(runtime, box, tmp_path, name)
+            assert goes_on(tmp_path, before + 1)
+            assert os.stat(f"/proc/{runtime.state(name)['pid']}/ns/net").st_ino == os.stat(space).st_ino
+        finally:
+            runtime.clean()
+            holder.kill()
+
+
+def test_binds_behind_links_and_within_binds(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    """And their mount points are made again, as in a root file system that is a new one."""
+    for kind in ("outer", "inner", "linked"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / kind).write_text(kind)
+    (box.rootfs / "real/conf").mkdir(parents=True)
+    (box.rootfs / "conf").symlink_to("/real/conf")
+    for kind, where in (("outer", "/binds/outer"), ("inner", "/binds/outer/in"), ("linked", "/conf")):
+        mount = {"destination": where, "source": str(tmp_path / kind), "options": ["bind"]}
+        box.config["mounts"].append(mount)
+    box.config["root"]["readonly"] = False
+    box.save()
+    name = started(runtime, box, tmp_path)
+    checkpoint(runtime, tmp_path, name)
+    (tmp_path / "outer/in").rmdir()
+    (box.rootfs / "binds/outer").rmdir()
+    (box.rootfs / "binds").rmdir()
+    restore(runtime, box, tmp_path, name)
+    shown = runtime.call("exec", name, "cat", "/binds/outer/outer", "/binds/outer/in/inner", "/real/conf/linked")
+    assert shown.out == "outerinnerlinked", shown.err
+
+
+def test_in_a_scope_of_systemd(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    runtime.command = (*runtime.command, "--systemd-cgroup")
+    scope = f"pyrkt-test-{os.getpid()}"
+    box.config["linux"]["cgroupsPath"] = f"system.slice:pyrkt:{scope}"
+    box.save()
+    name = started(runtime, box, tmp_path)
+    checkpoint(runtime, tmp_path, name)
+    before = count(tmp_path)
+    restore(runtime, box, tmp_path, name)
+    assert goes_on(tmp_path, before + 1)
+    assert f"pyrkt-{scope}.scope" in Path(f"/proc/{runtime.state(name)['pid']}/cgroup").read_text()
+    runtime.clean()
+
+
+def test_what_is_open_on_the_host_is_said(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    name = runtime.new_id()
+    assert runtime.detached("run", "-d", "-b", str(box.path), name).code == 0  # its output is a file of the host
+    answer = runtime.call("checkpoint", *words(tmp_path), name)
+    assert answer.code == 1
+    assert "criu failed: type DUMP" in answer.err
+    assert "Can't lookup mount" in answer.err
+    assert "its output for one" in answer.err
+    assert runtime.state(name)["status"] == "running"
+
+
+def test_a_restore_that_fails_leaves_nothing(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    name = started(runtime, box, tmp_path)
+    checkpoint(runtime, tmp_path, name)
+    (tmp_path / "images/core-1.img").unlink()
+    answer = quiet(runtime, "restore", "-d", *words(tmp_path), "-b", str(box.path), name)
+    assert answer.code == 1
+    assert "criu failed: type RESTORE" in answer.err
+    assert runtime.call("state", name).code == 1
+    assert not oci.cgroups(name)
+    (tmp_path / "images/descriptors.json").unlink()
+    answer = quiet(runtime, "restore", "-d", *words(tmp_path), "-b", str(box.path), name)
+    assert "descriptors.json: no such file or directory" in answer.err
+
+
+def test_runc_restores_what_we_wrote(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    name = started(runtime, box, tmp_path)
+    checkpoint(runtime, tmp_path, name)
+    before = count(tmp_path)
+    runc = oci.peer("runc", tmp_path)
+    null = subprocess.DEVNULL
+    command = runc.argv("--log", str(tmp_path / "log"), "restore", "-d", *words(tmp_path), "-b", str(box.path), name)
+    done = subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=60, check=False)
+    try:
+        assert done.returncode == 0, said(tmp_path, "restore", (tmp_path / "log").read_text())
+        assert goes_on(tmp_path, before + 1)
+    finally:
+        runc.call("delete", "--force", name)
+
+
+def test_we_restore_what_runc_wrote(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    name = runtime.new_id()
+    runc = oci.peer("runc", tmp_path)
+    null = subprocess.DEVNULL
+    command = runc.argv("--log", str(tmp_path / "log"), "run", "-d", "-b", str(box.path), name)
+    subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=60, check=True)
+    try:
+        assert goes_on(tmp_path, 3)
+        answer = runc.call("checkpoint", *words(tmp_path), name)
+        assert answer.code == 0, answer.err
+    finally:
+        runc.call("delete", "--force", name)
+    before = count(tmp_path)
+    restore(runtime, box, tmp_path, name)
+    assert goes_on(tmp_path, before + 1)
