@@ -131,5 +131,5 @@ def test_a_parent_that_criu_would_not_find(tmp_path: Path, parent: str, problem:
     with pytest.raises(PyrktError, match=problem):
         snapshot.check_parent(str(tmp_path / "images"), parent)
     (tmp_path / "parent").mkdir()
-    (tmp_path / "images").mkdir()
+    (tmp_path / "images").mkdir(exist_ok=True)
     snapshot.check_parent(str(tmp_path / "images"), "../parent")
