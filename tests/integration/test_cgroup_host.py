@@ -40,9 +40,9 @@ def enter(layout: CgroupLayout, pid: int) -> None:
 
 
 @pytest.fixture
-def path() -> Iterator[str]:
+def path(tmp_path: Path) -> Iterator[str]:
     name = f"/pyrkt-test-{uuid.uuid4().hex[:10]}"
-    with oci.nothing_left(name):
+    with oci.nothing_left(tmp_path, name):
         yield name
 
 

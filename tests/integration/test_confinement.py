@@ -145,7 +145,7 @@ USER: dict[str, Any] = {
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     found = oci.ours(tmp_path)
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path):
         yield found
         found.clean()
 

@@ -29,7 +29,7 @@ Change = Callable[[Bundle], object]
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     found = oci.ours(tmp_path_factory.mktemp("oci"))
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path_factory.getbasetemp()):
         yield found
         found.clean()
 

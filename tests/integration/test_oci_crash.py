@@ -27,7 +27,7 @@ ROUNDS = 30
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     found = oci.ours(tmp_path)
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path):
         yield found
         found.clean()
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture(params=[oci.LAUNCHER, oci.INTERPRETED], ids=["launcher", "interpreted"])
 def runtime(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runtime]:
     found = oci.ours(tmp_path, request.param)
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path):
         yield found
         found.clean()
     assert not list(found.root.glob("pyrkt-test*"))

@@ -24,7 +24,7 @@ PEERS = ("runc", "crun")
 @pytest.fixture
 def runtimes(tmp_path: Path) -> Iterator[dict[str, Runtime]]:
     found = {"pyrkt-oci": oci.ours(tmp_path)} | {name: oci.peer(name, tmp_path) for name in PEERS}
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path):
         yield found
         for runtime in found.values():
             runtime.clean()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     found = oci.ours(tmp_path)
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path):
         yield found
         found.clean()
     assert not list(found.root.glob("pyrkt-test*"))

@@ -26,7 +26,7 @@ NOBODY = 65534
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     found = oci.ours(tmp_path)
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path):
         yield found
         found.clean()
 

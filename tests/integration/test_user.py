@@ -279,7 +279,7 @@ def test_root_without_cap_sys_admin_goes_through_a_user_namespace(weak: Weak, la
 def test_a_bundle_of_root_without_cap_sys_admin(weak: Weak, layout: str, tmp_path: Path) -> None:
     weak.ok("image", "unpack", layout, str(tmp_path / "bundle"))
     runtime = oci.ours(tmp_path, (*WEAK, *oci.LAUNCHER))
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path):
         answer = runtime.run(tmp_path / "bundle", stdin=None, input="id -u; stat -c %u /home/file\n")
         assert (answer.code, answer.out) == (0, "0\n1000\n"), answer.err
         runtime.clean()

@@ -23,6 +23,8 @@ INTERPRETED = (sys.executable, "-I", "-S", str(ENTRY))
 """Without the launcher, which does some verbs itself."""
 LAUNCHER = (str(Path(sys.prefix) / "bin/pyrkt-oci"),)
 SECONDS = 30
+WORD = f"pyrkt-test-{os.getpid()}-"
+"""How the ids of this process' containers begin: other tests run beside these."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Runtime:
 
     def new_id(self) -> str:
         """Return an id nobody has used."""
-        self.ids.append(f"pyrkt-test-{uuid.uuid4().hex[:12]}")
+        self.ids.append(WORD + uuid.uuid4().hex[:12])
         return self.ids[-1]
 
     def run(self, bundle: Path, *words: str, **options: Any) -> Answer:
@@ -143,12 +145,19 @@ def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
 
 
 @contextmanager
-def nothing_left(word: str) -> Iterator[None]:
-    """Check that after the block no mount is new, and no cgroup or state has ``word`` in its path."""
-    before = mounts()
+def nothing_left(below: Path, word: str = WORD) -> Iterator[None]:
+    """Check that after the block no mount is new, and no cgroup has ``word`` in its path.
+
+    Of the places for temporary things, where others mount too, only what is ``below`` counts.
+    """
+
+    def found() -> list[str]:
+        return [where for where in mounts() if not where.startswith(("/tmp/", "/run/")) or str(below) in where]
+
+    before = found()
     yield
     assert eventually(lambda: not cgroups(word)), cgroups(word)
-    assert mounts() == before
+    assert found() == before
 
 
 def ended(process: subprocess.Popen[Any] | int, seconds: float = 5.0) -> bool:

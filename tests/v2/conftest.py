@@ -32,7 +32,7 @@ if not HERE or V2:
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     """Return pyrkt-oci; nothing of its containers may be left after the test."""
     found = oci.ours(tmp_path)
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path, "pyrkt-test"):
         yield found
         found.clean()
     assert not list(found.root.glob("pyrkt-test*"))

@@ -25,7 +25,7 @@ TOP = Path("/sys/fs/cgroup")
 def systemd(tmp_path: Path) -> Iterator[Runtime]:
     """Return pyrkt-oci with the systemd driver; no unit of its containers may be left."""
     found = oci.Runtime("pyrkt-oci", (*LAUNCHER, "--systemd-cgroup"), tmp_path / "state")
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path, "pyrkt-test"):
         yield found
         found.clean()
     assert oci.eventually(lambda: not units()), units()

@@ -21,7 +21,7 @@ SHOW = "stat -L -c %d:%i /proc/self/fd/0 /dev/null | uniq | wc -l; stat -L -c %t
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path):
         found = oci.ours(tmp_path)
         yield found
         found.clean()

@@ -24,7 +24,7 @@ UNIT = "pyrkt-test-hybrid.scope"
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[Runtime]:
     found = oci.Runtime("pyrkt-oci", (*LAUNCHER, "--systemd-cgroup"), tmp_path / "state")
-    with oci.nothing_left("pyrkt-test"):
+    with oci.nothing_left(tmp_path, "pyrkt-test"):
         yield found
         found.clean()
     assert oci.eventually(lambda: not units()), units()
