@@ -135,9 +135,9 @@ def preserved(count: int, sockets: int = 0) -> int:
     """
     for number in range(3, 3 + sockets + count):
         try:
-            reason = "" if os.get_inheritable(number) else "Bad file descriptor"
-        except OSError as error:
-            reason = error.strerror or ""
+            reason = "" if os.get_inheritable(number) else "bad file descriptor"
+        except OSError:
+            reason = "bad file descriptor"
         if reason:
             raise UsageError(
                 f"unable to stat preserved-fd {number - 3 - sockets} (of {count}): {reason}",

@@ -6,7 +6,7 @@ import os
 from os import strerror
 
 from pyrkt import __version__
-from pyrkt.base.errors import CannotCreate, KernelError, PyrktError, UsageError
+from pyrkt.base.errors import CannotCreate, PyrktError, UsageError
 from pyrkt.base.record import Record
 from pyrkt.runtime import options
 from pyrkt.runtime.options import SWITCH, TEXT, HelpWanted, Verb, flag
@@ -127,7 +127,7 @@ def _log(values: dict[str, Any]) -> Log:
         try:
             os.close(os.open(log.path, LOG_FLAGS, 0o644))
         except OSError as error:
-            raise CannotCreate(f"open {log.path}: {strerror(error.errno or 0)}") from None
+            raise CannotCreate(f"open {log.path}: {_reason(error.errno or 0)}") from None
     return log.replace(debug=values["debug"])
 
 
@@ -246,6 +246,11 @@ def _as_ours(error: OSError) -> PyrktError:
     """Return a failed call of the standard library as one line: what, where, why."""
     if error.errno is None:
         return PyrktError(str(error))
-    named = KernelError("", error.errno)
     where = f"{error.filename}: " if error.filename else ""
-    return PyrktError(f"{where}{named.strerror}")
+    return PyrktError(f"{where}{_reason(error.errno)}")
+
+
+def _reason(number: int) -> str:
+    """Return the words for an errno as Go spells them, which engines look for."""
+    text = strerror(number)
+    return text[:1].lower() + text[1:]

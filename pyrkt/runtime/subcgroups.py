@@ -42,7 +42,10 @@ def _below(base: str, path: str) -> str:
     """Return the directory ``path`` below ``base``; it must be ``base`` itself, or below it."""
     found = posixpath.normpath(f"{base}/{path}")
     if found != base and not found.startswith(base + "/"):
-        raise UsageError(f"bad sub cgroup path: {path}", hint="it counts from the container's cgroup, and stays in it")
+        raise UsageError(
+            f"bad sub cgroup path: {path} is not a sub cgroup path",
+            hint="it counts from the container's cgroup, and stays in it",
+        )
     return found
 
 

@@ -85,7 +85,7 @@ def test_one_broken_container_does_not_hide_the_others(root: str, capfd: pytest.
         (["help", "nope"], 3, "No help topic for 'nope'"),
         (["--rootless", "perhaps", "list"], 1, 'invalid value "perhaps" for flag -rootless'),
         (["--cgroup-manager", "mine", "list"], 1, 'invalid value "mine" for flag -cgroup-manager'),
-        (["--log", "/nonexistent/log", "list"], 1, "open /nonexistent/log: No such file or directory"),
+        (["--log", "/nonexistent/log", "list"], 1, "open /nonexistent/log: no such file or directory"),
         (["--root", "/", "list"], 1, "Option --root argument should not be set to /"),
         (["--root", "/nonexistent", "list"], 1, "open /nonexistent: no such file or directory"),
         (["delete", "a/b"], 1, "invalid container ID format"),

@@ -72,9 +72,9 @@ def test_v1(tmp_path: Path, words: list[str], expected: list[str]) -> None:
     ("words", "problem"),
     [
         (["whaaat:/"], "unknown controller whaaat"),
-        ([".."], "bad sub cgroup path: .."),
-        (["../memory-sibling"], "bad sub cgroup path: ../memory-sibling"),
-        (["cpu:sub/../../memory"], "bad sub cgroup path: sub/../../memory"),
+        ([".."], "bad sub cgroup path: .. is not a sub cgroup path"),
+        (["../memory-sibling"], "bad sub cgroup path: ../memory-sibling is not a sub cgroup path"),
+        (["cpu:sub/../../memory"], "bad sub cgroup path: sub/../../memory is not a sub cgroup path"),
         (["nonexistent"], "adding pid .* to cgroups: open .*/nonexistent/tasks: no such file or directory"),
         (["memory:nonexistent"], "adding pid .* to cgroups: open .*/memory/nonexistent"),
     ],
