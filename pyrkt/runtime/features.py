@@ -54,7 +54,10 @@ def document() -> dict[str, Any]:
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },
-        "potentiallyUnsafeConfigAnnotations": [],
+        # As engines ask for it: whether to offer their users checkpoints.
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},
+        # A file that criu reads; what systemd is told of the unit.
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
     }
 
 
