@@ -394,3 +394,48 @@ def test_we_restore_what_runc_wrote(runtime: Runtime, box: Bundle, tmp_path: Pat
     before = count(tmp_path)
     restore(runtime, box, tmp_path, name)
     assert goes_on(tmp_path, before + 1)
+
+
+def test_memory_that_comes_when_it_is_asked_for(runtime: Runtime, box: Bundle, tmp_path: Path) -> None:
+    """Migration by criu's page server: the first half waits, told of by a byte, until the second has all pages."""
+    name = started(runtime, box, tmp_path)
+    ready, told = os.pipe()
+    words_of = ("--lazy-pages", "--page-server", "127.0.0.1:27277", "--status-fd", str(told))
+    mode = "--manage-cgroups-mode=ignore"
+    command = runtime.argv("checkpoint", *words(tmp_path), *words_of, mode, name)
+    null = subprocess.DEVNULL
+    log = tmp_path / "lazy.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(command, stdin=null, stdout=output, stderr=output, pass_fds=(told,)) as half,
+    ):
+        os.close(told)
+        byte = os.read(ready, 1)
+        assert byte == b"\0", said(tmp_path, "dump", log.read_text())
+        os.close(ready)
+        before = count(tmp_path)
+        images = str(tmp_path / "images")
+        pages = ["criu", "lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", "27277", "-D", images]
+        with subprocess.Popen([*pages, "-W", images], stdin=null, stdout=null, stderr=null) as daemon:
+            # The first half still has the container: this is another.
+            other = runtime.new_id()
+            more = ("--lazy-pages", mode)
+            done = quiet(
+                runtime,
+                "restore",
+                "-d",
+                "--image-path",
+                images,
+                "--work-path",
+                images,
+                "-b",
+                str(box.path),
+                *more,
+                other,
+            )
+            assert done.code == 0, done.err
+            assert half.wait(60) == 0
+            assert daemon.wait(60) == 0
+    assert goes_on(tmp_path, before + 1)
+    assert runtime.state(other)["status"] == "running"
+    assert runtime.call("state", name).code == 1
