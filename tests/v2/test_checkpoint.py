@@ -5,10 +5,12 @@ from __future__ import annotations
 import array
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -439,3 +441,45 @@ def test_memory_that_comes_when_it_is_asked_for(runtime: Runtime, box: Bundle, t
     assert goes_on(tmp_path, before + 1)
     assert runtime.state(other)["status"] == "running"
     assert runtime.call("state", name).code == 1
+
+
+def test_podman_takes_a_container_elsewhere(box: Bundle, tmp_path: Path) -> None:
+    """Checkpoint and restore in place; then by an archive, as another container on another root file system."""
+    run = Path(tempfile.mkdtemp(prefix="pyrkt-test-"))  # podman's takes 50 characters
+    places = ["--root", str(tmp_path / "root"), "--runroot", str(run), "--tmpdir", str(run / "tmp")]
+    kinds = ["--storage-driver", "vfs", "--events-backend", "file", "--cgroup-manager", "cgroupfs"]
+
+    def podman(*verb: str) -> str:
+        command = ["podman", *places, *kinds, "--runtime", oci.LAUNCHER[0], *verb]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def counted(name: str, beyond: int) -> int:
+        found = 0
+
+        def more() -> bool:
+            nonlocal found
+            found = int(podman("exec", name, "cat", "/tmp/count").strip() or 0)
+            return found > beyond
+
+        assert oci.eventually(more, 30)
+        return found
+
+    archive, first, second = str(tmp_path / "box.tar"), "pyrkt-test-first", "pyrkt-test-second"
+    subprocess.run(["tar", "-C", str(box.rootfs), "-cf", archive, "."], check=True)
+    podman("import", archive, "box")
+    script = "i=0; while true; do i=$((i+1)); echo $i > /tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.1; done"
+    podman("run", "-d", "--name", first, "--network", "none", "box", "sh", "-c", script)
+    try:
+        seen = counted(first, 3)
+        podman("container", "checkpoint", first)
+        podman("container", "restore", first)
+        seen = counted(first, seen)
+        podman("container", "checkpoint", "--export", str(tmp_path / "export.tar.gz"), first)
+        podman("rm", "--force", first)
+        podman("container", "restore", "--import", str(tmp_path / "export.tar.gz"), "--name", second)
+        counted(second, seen)
+    finally:
+        podman("rm", "--force", "--all", "--time", "0")
+        shutil.rmtree(run, ignore_errors=True)
