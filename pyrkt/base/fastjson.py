@@ -93,6 +93,11 @@ class _Functions:
 _c = _Functions()
 
 
+def load() -> None:
+    """Open the shared object of the C functions now: for a process that will see another root at first use."""
+    _ = _c.scan
+
+
 def _none(_value: object) -> None:
     """Leave all to the C functions of the library."""
 

@@ -296,7 +296,7 @@ def test_hooks_run_at_their_moments_and_see_the_state(bundle: Path, run: Callabl
     assert [row[2] == host for row in rows] == [True, True, False, True, True]
     assert text == [rows[2][2], rows[2][2]]
     assert [row[1].split('"status":"')[1].split('"')[0] for row in rows] == [
-        "creating",
+        "created",
         "creating",
         "creating",
         "running",

@@ -41,6 +41,7 @@ def in_worker(
     taken, given = (os.dup(chunks.fileno()), -1) if isinstance(chunks, io.FileIO) else os.pipe()
     answer, told = os.pipe()
     parent = os.getpid()
+    fastjson.load()  # the child sees the image, and may not open anything of it
     child = os.fork()
     if child == 0:
         _child(taken, told, into, job, parent)

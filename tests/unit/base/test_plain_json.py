@@ -13,12 +13,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import pyrkt
 from pyrkt.base import fastjson
 from pyrkt.base.errors import InvalidSpec
 from tests.unit.base.test_fastjson import JSON
 
-SOURCE = Path(pyrkt.__file__).resolve().parent / "stage1/interpreter/json.c"
+SOURCE = Path(__file__).resolve().parents[3] / "pyrkt/stage1/interpreter/json.c"
 HEADERS = Path(sysconfig.get_path("include"))
 
 pytestmark = pytest.mark.skipif(not (HEADERS / "Python.h").exists(), reason="no headers of Python (python3-dev)")
