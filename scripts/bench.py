@@ -246,10 +246,10 @@ class Bench:
                 {
                     "pyrkt run": lambda: timed(*self._pyrkt("run", "--net=none", reference)),
                     "podman run": lambda: timed(*self._podman("run", "--rm", "--network=none", *limits, image)),
-                    "docker run": lambda: timed(*docker, "run", "--rm", "--network=none", "bench", "/bin/true"),
-                    "ctr run": lambda: timed(
-                        *ctr, "run", "--rm", "docker.io/library/bench:latest", self.name(), "/bin/true"
+                    "docker run": lambda: timed(
+                        *docker, "run", "--rm", "--network=none", bench_engines.IMAGE, "/bin/true"
                     ),
+                    "ctr run": lambda: timed(*ctr, "run", "--rm", bench_engines.IMAGE, self.name(), "/bin/true"),
                     "crun run": lambda: timed(*self.runtimes()["crun"], "run", "-b", bundle, self.name()),
                 },
                 self.runs,

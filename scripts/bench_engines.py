@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+IMAGE = "registry.test/bench:latest"
 _START_S, _END_S = 60.0, 30.0
 _LIMITS = ("nofile=1024:1024", "nproc=1000:1000")
 """Within what a caller without CAP_SYS_RESOURCE may give."""
@@ -20,7 +21,7 @@ _LIMITS = ("nofile=1024:1024", "nproc=1000:1000")
 
 @contextlib.contextmanager
 def engines(place: Path, rootfs: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Run both; yield the beginnings of the commands that reach them. Each has an image "bench" made of ``rootfs``."""
+    """Run both; yield the beginnings of the commands that reach them. Each has the image ``IMAGE`` made of ``rootfs``."""
     place.mkdir()
     containerd, docker = place / "containerd.sock", place / "docker.sock"
     config = place / "containerd.toml"
@@ -41,8 +42,8 @@ def engines(place: Path, rootfs: Path) -> Iterator[tuple[list[str], list[str]]]:
         tar = place / "image.tar"
         for command in (
             ["tar", "-C", str(rootfs), "-cf", str(tar), "."],
-            [*client, "import", str(tar), "bench"],
-            [*client, "save", "-o", f"{place}/saved.tar", "bench"],
+            [*client, "import", str(tar), IMAGE],
+            [*client, "save", "-o", f"{place}/saved.tar", IMAGE],
             [*ctr, "images", "import", f"{place}/saved.tar"],
         ):
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
