@@ -21,7 +21,7 @@ _LIMITS = ("nofile=1024:1024", "nproc=1000:1000")
 
 @contextlib.contextmanager
 def engines(place: Path, rootfs: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Run both; yield the beginnings of the commands that reach them. Each has the image ``IMAGE`` made of ``rootfs``."""
+    """Run both; yield the beginnings of the commands that reach them. Each has ``IMAGE``, made of ``rootfs``."""
     place.mkdir()
     containerd, docker = place / "containerd.sock", place / "docker.sock"
     config = place / "containerd.toml"
