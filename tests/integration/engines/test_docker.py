@@ -238,7 +238,8 @@ def test_update(docker: Docker) -> None:
 
 def test_a_memory_hog(docker: Docker) -> None:
     def flow(label: str) -> list[object]:
-        hog = ("dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
+        # docker learns of the event by one way and of the end by another: one that comes long before the other is told.
+        hog = ("sh", "-c", "sleep 0.5; dd if=/dev/zero of=/dev/null bs=64M count=1; code=$?; sleep 0.5; exit $code")
         box = docker.started(label, "--memory=16m", "--memory-swap=16m", IMAGE, *hog)
         return [box.do("wait"), box.state("OOMKilled", "ExitCode", "Status")]
 
