@@ -60,9 +60,8 @@ def find(chosen: list[Path], bin_dir: Path) -> list[Runtime]:
     return [Runtime(name=path.name, path=path.absolute()) for path in paths]
 
 
-def shield() -> None:
+def shield(place: Path) -> None:
     """Lay another /dev/null over the machine's: crun 1.8 gives its standard input to the container's user."""
-    place = Path(tempfile.mkdtemp(prefix="pyrkt-conformance."))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "pyrkt-conformance", place], check=True)
     os.mknod(place / "null", 0o020666, os.makedev(1, 3))
     (place / "null").chmod(0o666)
@@ -165,6 +164,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--suite", type=Path, help="a checkout of runtime-tools, where the module proxy has none")
     parser.add_argument("--runtime", type=Path, action="append", default=[], help="instead of pyrkt-oci, crun and runc")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="programs at a time (%(default)s)")
+    parser.add_argument("--place", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--bin", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("program", nargs="*", help="only these")
     return parser.parse_args()
@@ -186,7 +186,7 @@ def main() -> int:
         print(f"conformance: no such program: {' '.join(sorted(unknown))}", file=sys.stderr)
         return USAGE
     runtimes = find(args.runtime, args.bin)
-    shield()
+    shield(args.place)
     lacking = {e.program: (known.missing(e.needs), e.reason) for e in entries if e.needs}
     chosen = args.program or list(built.programs)
     left_out = {n: f"{why} (needs {need})" for n, (need, why) in lacking.items() if need and n in chosen}
