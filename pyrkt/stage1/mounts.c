@@ -6,7 +6,6 @@
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
-#include <sys/socket.h>
 #include <sys/statfs.h>
 
 enum { FSCONFIG_ROOM = 256, MOUNT_DATA_ROOM = 4096, NULL_DEVICE = 1 << 8 | 3 /* makedev(1, 3) */ };
@@ -388,24 +387,6 @@ long map_volume(const struct step *step, long tree)
 	return names < 0 ? names : sys(__NR_mount_setattr, tree, "", flags, &attr, sizeof attr);
 }
 
-/* The ids of a file system are its owner's to map; but only here its name leads where it should. */
-static long have_mapped(long tree)
-{
-	i32 pair[2];
-	struct message message = {MAP, self.index, 0, 0};
-	self.detail = AT_SYNC;
-	long r = sys(__NR_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
-	if (r < 0)
-		return r;
-	i32 fds[2] = {(i32)tree, pair[1]};
-	r = send_message(self.channel, &message, fds, 2);
-	sys_close(pair[1]);
-	if (r >= 0 && receive_message(pair[0], &message, NULL, 0, true) != 1)
-		sys_exit(START_FAILED); /* the supervisor says why */
-	sys_close(pair[0]);
-	return r;
-}
-
 /* What statfs(2) tells of a mount, as MOUNT_ATTR_*; the four lowest bits are the same in both. */
 static u64 attributes_found(u64 flags)
 {
@@ -460,7 +441,7 @@ long step_VOLUME(const struct step *step)
 		tree = sys(__NR_fcntl, spare, F_DUPFD_CLOEXEC, 3);
 	long r = tree;
 	if (r >= 0 && maps >= 0)
-		r = how & ASK ? have_mapped(tree) : map_volume(step, tree);
+		r = how & ASK ? hand_over(MAP, tree) : map_volume(step, tree);
 	if (r >= 0)
 		r = set_of_volume(tree, step, lent && how & LOCKS);
 	if (r >= 0)

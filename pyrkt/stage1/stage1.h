@@ -71,6 +71,7 @@ int exit_code_of(u32 index, long error);
 /* channel.c */
 long send_message(long channel, const struct message *message, const i32 *fds, u32 count);
 long receive_message(long channel, struct message *message, i32 *fds, u32 room, bool wait);
+long hand_over(enum kind kind, long descriptor);
 long await_go(void);
 long send_descriptor(long to, const char *name, long descriptor); /* by an AF_UNIX socket */
 

@@ -3,7 +3,6 @@
 
 #include <asm/ioctls.h>
 #include <linux/magic.h>
-#include <sys/socket.h>
 #include <sys/statfs.h>
 
 struct size {
@@ -46,24 +45,6 @@ static long mount_console(long terminal)
 	return r;
 }
 
-/* Waits until the supervisor has the master where it belongs: output before that would find no reader. */
-static long hand_over(long master)
-{
-	i32 pair[2];
-	struct message message = {TERMINAL, self.index, 0, 0};
-	self.detail = AT_SYNC;
-	long r = sys(__NR_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
-	if (r < 0)
-		return r;
-	i32 fds[2] = {(i32)master, pair[1]};
-	r = send_message(self.channel, &message, fds, 2);
-	sys_close(pair[1]);
-	if (r >= 0 && receive_message(pair[0], &message, NULL, 0, true) != 1)
-		sys_exit(START_FAILED); /* the supervisor says why */
-	sys_close(pair[0]);
-	return r;
-}
-
 static long set_up(const struct step *step, long terminal)
 {
 	struct size size = {.rows = (u16)step_number(step, 0), .columns = (u16)step_number(step, 1)};
@@ -93,7 +74,7 @@ long step_TERMINAL(const struct step *step)
 	if (terminal >= 0)
 		r = set_up(step, terminal);
 	if (r >= 0)
-		r = hand_over(master);
+		r = hand_over(TERMINAL, master);
 	sys_close(terminal);
 	sys_close(master);
 	return r;

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 # Counts in memory and answers by files: what goes on after a restore goes on from where it was.
-COUNTER = "i=0; while true; do i=$((i+1)); echo $i > /work/count.new; mv /work/count.new /work/count; sleep 0.05; done"
+COUNTER = "i=0; while true; do i=$((i+1)); echo $i > /data/count.new; mv /data/count.new /data/count; sleep 0.05; done"
 
 
 @pytest.fixture
 def box(box: Bundle, tmp_path: Path) -> Bundle:
     """A bundle whose container counts, in a directory of the host."""
-    (tmp_path / "work").mkdir()
+    (tmp_path / "data").mkdir()
     box.config["mounts"].append(
-        {"destination": "/work", "type": "bind", "source": str(tmp_path / "work"), "options": ["rbind", "rw"]}
+        {"destination": "/data", "type": "bind", "source": str(tmp_path / "data"), "options": ["rbind", "rw"]}
     )
     return box.script(COUNTER)
 
@@ -46,7 +46,7 @@ def count(tmp_path: Path) -> int:
     def there() -> bool:
         nonlocal text
         try:
-            text = (tmp_path / "work/count").read_text()
+            text = (tmp_path / "data/count").read_text()
         except OSError:
             return False
         return bool(text.strip())
@@ -113,7 +113,7 @@ def test_it_goes_on_where_it_was(runtime: Runtime, box: Bundle, tmp_path: Path) 
         assert goes_on(tmp_path, before + 1)
         assert count(tmp_path) < before + 1000
     assert name in Path(f"/proc/{state['pid']}/cgroup").read_text()
-    inside = runtime.call("exec", name, "sh", "-c", "hostname; cat /proc/1/cgroup; ls -l /dev/null; test -w /work")
+    inside = runtime.call("exec", name, "sh", "-c", "hostname; cat /proc/1/cgroup; ls -l /dev/null; test -w /data")
     assert (inside.code, inside.out.splitlines()[0]) == (0, "box"), inside.err
     assert runtime.call("pause", name).code == 0
     assert runtime.state(name)["status"] == "paused"
