@@ -222,7 +222,7 @@ def test_an_appc_image(runtimes: list[Runtime], tmp_path: Path) -> None:
             Isolator(name="os/linux/capabilities-retain-set", value={"set": ["CAP_KILL", "CAP_CHOWN"]}),
         ),
         mount_points=(MountPoint(name="data", path="/data", read_only=True),),
-        event_handlers=(EventHandler(name="pre-start", exec=("sh", "-c", "echo $AC_APP_NAME > /tmp/before")),),
+        event_handlers=(EventHandler(name="pre-start", exec=("sh", "-c", "cat >&2; echo $AC_APP_NAME > /tmp/before")),),
     )
     manifest = ImageManifest(name="example.com/box", app=app)
     bundle = from_appc.compose(manifest, Rootfs((str(rootfs),)), RunOptions(hostname="box"))
