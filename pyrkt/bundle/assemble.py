@@ -52,7 +52,8 @@ class Bundle:
     """A container ready to be written: its config, and what must lie beside it.
 
     ``files`` are names below files/, ``volumes`` directories below volumes/; ``reports`` and ``warnings`` are for
-    the user.
+    the user. ``pre_start`` and ``post_stop`` are the command lines of the app's event handlers (``bundle.handlers``);
+    as far as a bundle alone can run them they are hooks of ``config``, too.
     """
 
     config: Config
@@ -60,6 +61,8 @@ class Bundle:
     volumes: tuple[OwnVolume, ...] = ()
     reports: tuple[Report, ...] = ()
     warnings: tuple[str, ...] = ()
+    pre_start: tuple[str, ...] = ()
+    post_stop: tuple[str, ...] = ()
 
 
 def assemble(

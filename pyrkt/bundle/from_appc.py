@@ -15,7 +15,7 @@ from pyrkt.bundle import defaults, isolators, volumes
 from pyrkt.bundle.assemble import Bundle, Program, assemble
 from pyrkt.bundle.users import Accounts
 from pyrkt.spec.appc import App
-from pyrkt.spec.runtime import Hook, Hooks, User
+from pyrkt.spec.runtime import Hook, Hooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,19 +69,13 @@ def compose(
         hooks=hooks,
     )
     bundle = assemble(program, placed, options, rootfs, reports)
-    return replace(bundle, warnings=(*bundle.warnings, *told))
-
-
-def post_stop(manifest: ImageManifest, config: Config) -> Config | None:
-    """Return the container that runs the app's post-stop handler; None if it has none.
-
-    It is the app's own, but for the program and for its user, who is root (as rkt has it).
-    """
-    for handler in manifest.app.event_handlers if manifest.app else ():
-        if handler.name == "post-stop" and config.process is not None:
-            process = config.process.replace(args=handler.exec, user=User(), terminal=False)
-            return config.replace(process=process, hooks=None)
-    return None
+    commands = {handler.name: handler.exec for handler in app.event_handlers}
+    return replace(
+        bundle,
+        warnings=(*bundle.warnings, *told),
+        pre_start=commands.get("pre-start", ()),
+        post_stop=commands.get("post-stop", ()),
+    )
 
 
 def app_name(manifest: ImageManifest, options: RunOptions) -> str:

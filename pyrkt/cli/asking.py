@@ -6,11 +6,13 @@ import os
 
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.units import quantity, quantity_milli
+from pyrkt.pod import policies
 from pyrkt.pod.ask import App, Device, IoLimit, Mount, PodAsk, Pull, Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from pyrkt.cli.grammar import Image, Line
     from pyrkt.pod.ask import PullPolicy
@@ -58,6 +60,7 @@ def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str]) -> Pod
         overlay=not line.is_set("no-overlay"),
         private_users=line.is_set("private-users"),
         insecure=insecure,
+        exit_policy=policies.exit_policy(line.text("exit-policy", "until-any-fails"), "--exit-policy"),
     )
 
 
@@ -125,6 +128,7 @@ def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
         value = flags.get(name, [])
         return tuple(value) if isinstance(value, list) else ()
 
+    annotations = tuple(_pair("--annotation", item) for item in words("annotation"))
     name = text("name")
     if name and not _is_ac_name(name):
         raise UsageError(f"--name {name!r} is no name of an app", hint="lower case letters, digits, and - between them")
@@ -150,11 +154,25 @@ def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
         devices=tuple(_device(item) for item in words("device")),
         io=tuple(_io(item) for item in words("io")),
         mounts=(*everywhere, *(_mount(item) for item in words("mount"))),
-        annotations=tuple(_pair("--annotation", item) for item in words("annotation")),
+        annotations=annotations,
         user_annotations=tuple(_pair("--user-annotation", item) for item in words("user-annotation")),
         user_labels=tuple(_pair("--user-label", item) for item in words("user-label")),
         signature=os.path.abspath(text("signature")) if text("signature") else "",
+        fatal=flags.get("fatal", True) is True,
+        **_restart(text("restart"), text("restart-delay"), dict(annotations)),
     )
+
+
+def _restart(policy: str, delay: str, annotations: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of an app that say when it is started again; a flag beats its annotation."""
+    found: dict[str, Any] = {}
+    if policy or policies.RESTART in annotations:
+        words = ("--restart", policy) if policy else (policies.RESTART, annotations[policies.RESTART])
+        found["restart"], found["restart_max"] = policies.restart(words[1], words[0])
+    if delay or policies.DELAY in annotations:
+        words = ("--restart-delay", delay) if delay else (policies.DELAY, annotations[policies.DELAY])
+        found["restart_delay_ms"] = policies.delay(words[1], words[0])
+    return found
 
 
 def _absolute(flag: str, path: str) -> str:

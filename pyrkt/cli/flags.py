@@ -85,6 +85,12 @@ _POD = (
     Flag(name="inherit-env", kind="bool", help="Hand the caller's environment to all apps."),
     Flag(name="no-overlay", kind="bool", help="Copy the root file system instead of overlaying it."),
     Flag(name="private-users", kind="bool", help="Run in a user namespace."),
+    Flag(
+        name="exit-policy",
+        kind="text",
+        metavar="POLICY",
+        help="When the pod ends: until-any-fails (the default), until-all-exit, until-any-exits.",
+    ),
 )
 
 _APP = (
@@ -138,6 +144,14 @@ _APP = (
         aliases=("oom-score-adjust",),
         help="How readily the kernel kills it, -1000..1000.",
     ),
+    Flag(
+        name="restart",
+        kind="text",
+        metavar="no|on-failure[:N]|always",
+        help="Start the app again when it fails, N times at most, or whenever it ends.",
+    ),
+    Flag(name="restart-delay", kind="text", metavar="TIME", help="Wait before that: 500ms, 2s. Default: 1s."),
+    Flag(name="fatal", kind="bool", help="--fatal=false: the app's failure does not end the pod."),
     Flag(name="annotation", kind="list", binds="app", metavar="NAME=VALUE", help="Annotation of the app."),
     Flag(
         name="user-annotation",

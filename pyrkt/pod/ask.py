@@ -53,7 +53,11 @@ class Device(Record):
 
 
 class App(Record):
-    """One app: the image, and what of it is to be different. Sizes in bytes, ``cpu`` in thousandths of a core."""
+    """One app: the image, and what of it is to be different. Sizes in bytes, ``cpu`` in thousandths of a core.
+
+    ``restart``: "no", "on-failure" or "always"; ``restart_max`` times at most (0: any number), each after
+    ``restart_delay_ms``. ``fatal``: when it fails for good, the pod ends, if the pod's policy says so.
+    """
 
     image: str
     name: str = ""
@@ -80,12 +84,18 @@ class App(Record):
     user_annotations: tuple[tuple[str, str], ...] = ()
     user_labels: tuple[tuple[str, str], ...] = ()
     signature: str = ""
+    restart: str = "no"
+    restart_max: int = 0
+    restart_delay_ms: int = 1000
+    fatal: bool = True
 
 
 class PodAsk(Record):
     """A whole pod.
 
     ``env`` beats the image's environment, ``inherited`` yields to it. ``net`` is "none" or "host".
+    ``exit_policy``: the pod ends when an app has failed ("any-failure"), when all have ended ("all"), or when one
+    has ("any"); in each case when none is left.
     """
 
     apps: tuple[App, ...]
@@ -99,6 +109,7 @@ class PodAsk(Record):
     overlay: bool = True
     private_users: bool = False
     insecure: frozenset[str] = frozenset()
+    exit_policy: str = "any-failure"
 
 
 class Pull(Record):

@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 
 
 class Part(Record):
-    """One app of a pod, ready to be compiled; ``lowers`` are the trees of its image, top first; none if copied."""
+    """One app of a pod, ready to be compiled; ``lowers`` are the trees of its image, top first; none if copied.
+
+    ``pre_start`` and ``post_stop`` are its event handlers: ``bundle.handlers`` makes containers of them.
+    """
 
     name: str
     config: Config
     lowers: tuple[str, ...] = ()
+    pre_start: tuple[str, ...] = ()
+    post_stop: tuple[str, ...] = ()
 
 
 class Compiled(Record):
@@ -116,7 +121,13 @@ def read_parts(path: str) -> tuple[Part, ...]:
     """Return the apps of the prepared pod in ``path``. Raises: InvalidSpec if its files are damaged; OSError."""
     recipe = Reader(_json(f"{path}/recipe"), f"{path}/recipe")
     return tuple(
-        Part(name=app["name"].text(), config=_config(path, app["name"].text()), lowers=app["lowers"].texts())
+        Part(
+            name=app["name"].text(),
+            config=_config(path, app["name"].text()),
+            lowers=app["lowers"].texts(),
+            pre_start=app["preStart"].texts(),
+            post_stop=app["postStop"].texts(),
+        )
         for app in recipe["apps"].items()
     )
 

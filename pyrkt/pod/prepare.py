@@ -126,6 +126,7 @@ def _write_app(pod: Held, one: Chosen, source: Source, *, copied: bool, shift: i
     """Write the app's bundle; its root is an overlay over the image's trees, or a copy of them."""
     home = f"{pod.path}/apps/{one.name}"
     os.mkdir(home, 0o700)
+    part = Part(name=one.name, config=one.bundle.config, pre_start=one.bundle.pre_start, post_stop=one.bundle.post_stop)
     root = configure.rootfs(source.store, one.record)
     write(Path(home), one.bundle, root)
     if copied:
@@ -133,14 +134,14 @@ def _write_app(pod: Held, one: Chosen, source: Source, *, copied: bool, shift: i
         flatten(root, Path(home, "rootfs"))
         if shift:
             ids.shift(f"{home}/rootfs", shift)
-        return Part(name=one.name, config=one.bundle.config)
+        return part
     for name in ("upper", "work"):
         os.mkdir(f"{home}/{name}", 0o755)
     # The container sees the upper directory's own mode and owner as those of "/".
     status = root.root().status
     os.chown(f"{home}/upper", status.st_uid, status.st_gid)
     os.chmod(f"{home}/upper", status.st_mode & 0o7777)
-    return Part(name=one.name, config=one.bundle.config, lowers=tuple(reversed(root.lowers)))
+    return part.replace(lowers=tuple(reversed(root.lowers)))
 
 
 def _manifest(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...]) -> None:
@@ -155,7 +156,15 @@ def _manifest(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...]) -> None:
 
 def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
     """Write what the pod's plan was made of, and for what, so that run-prepared knows whether it still fits."""
-    apps = [{"name": part.name, "lowers": list(part.lowers)} for part in parts]
+    apps = [
+        {
+            "name": part.name,
+            "lowers": list(part.lowers),
+            "preStart": list(part.pre_start),
+            "postStop": list(part.post_stop),
+        }
+        for part in parts
+    ]
     write_new(f"{path}/recipe", fastjson.dumps({"apps": apps}).encode())
     write_new(f"{path}/made", made(detach=detach).encode())
 

@@ -8,7 +8,7 @@ import pytest
 
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.reader import Reader
-from pyrkt.bundle import defaults, from_appc
+from pyrkt.bundle import defaults, from_appc, handlers
 from pyrkt.bundle.options import RunOptions, VolumeMount
 from pyrkt.spec.appc import EventHandler, ImageManifest, Isolator, MountPoint
 from pyrkt.spec.runtime import Config, Hook, User
@@ -181,25 +181,28 @@ def test_kernel_settings_of_the_pod(rootfs: Rootfs) -> None:
 
 
 def test_event_handlers(rootfs: Rootfs) -> None:
-    handlers = (
+    both = (
         EventHandler(name="pre-start", exec=("tool", "before")),
         EventHandler(name="post-stop", exec=("/bin/tool", "after")),
     )
-    manifest = appc(event_handlers=handlers, user="web", group="www")
+    manifest = appc(event_handlers=both, user="web", group="www")
     made = from_appc.compose(manifest, rootfs, RunOptions())
     assert made.config.hooks is not None
     hook = Hook(path="/bin/tool", args=("tool", "before"), env=process(made.config).env)
     assert made.config.hooks.start_container == (hook,)
     assert "container=pyrkt" in hook.env
     assert made.warnings == ("the post-stop handler of the image is not run",)
-    after = from_appc.post_stop(manifest, made.config)
-    assert after is not None
-    assert process(after).args == ("/bin/tool", "after")
-    assert process(after).user == User()
-    assert process(after).env == process(made.config).env
-    assert after.hooks is None
-    assert from_appc.post_stop(appc(), made.config) is None
-    assert from_appc.post_stop(ImageManifest(name="a"), made.config) is None
+    assert made.pre_start == ("tool", "before")
+    assert made.post_stop == ("/bin/tool", "after")
+    for words in (made.pre_start, made.post_stop):
+        alone = handlers.container(made.config, words)
+        assert process(alone) == process(made.config).replace(args=words, user=User())
+        assert alone.hooks is None
+    assert handlers.without(made.config) == made.config.replace(hooks=None)
+    with pytest.raises(InvalidSpec):
+        handlers.container(made.config.replace(process=None), ("x",))
+    none = from_appc.compose(appc(), rootfs, RunOptions())
+    assert (none.pre_start, none.post_stop) == ((), ())
 
 
 @pytest.mark.parametrize("program", ["none", "/bin/none", "/bin/text", "text", "/bin", "../bin/tool"])
