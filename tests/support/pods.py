@@ -31,6 +31,7 @@ class Pyrkt:
     base: Path
     insecure: str = "image"
     started: list[str] = field(default_factory=list)
+    command: tuple[str, ...] = (sys.executable, "-I", "-S", str(ENTRY))
 
     @property
     def data(self) -> Path:
@@ -42,7 +43,7 @@ class Pyrkt:
         flags = [f"--dir={self.data}", f"--local-config={self.base}/etc", f"--system-config={self.base}/usr"]
         if self.insecure:
             flags.append(f"--insecure-options={self.insecure}")
-        return [sys.executable, "-I", "-S", str(ENTRY), *flags, *words]
+        return [*self.command, *flags, *words]
 
     def call(self, *words: str, **options: Any) -> Answer:
         """Run a command to its end."""
