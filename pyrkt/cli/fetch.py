@@ -61,7 +61,10 @@ def _answer(record: ImageRecord, *, full: bool, as_json: bool) -> str:
 
 
 def summary(record: ImageRecord) -> dict[str, Any]:
-    """Return what a machine wants to know of a stored image; times in seconds, sizes in bytes."""
+    """Return what a machine wants to know of a stored image; times in seconds, sizes in bytes.
+
+    Under rkt's own names, ``import_time`` and ``last_used_time``, the times are in nanoseconds as there.
+    """
     return {
         "id": record.id,
         "kind": record.kind,
@@ -76,4 +79,6 @@ def summary(record: ImageRecord) -> dict[str, Any]:
         "imported": record.imported,
         "last_used": record.last_used,
         "latest": record.latest,
+        "import_time": int(record.imported * 1e6) * 1000,
+        "last_used_time": int(record.last_used * 1e6) * 1000,
     }

@@ -102,7 +102,7 @@ class _Parser:
             )
         target = self.target(flag, name)
         if flag.kind == "bool":
-            target[flag.name] = _boolean(name, value) if equals else True
+            target[flag.name] = boolean(name, value) if equals else True
         elif flag.kind == "optional":
             self.optional(flag, target, value if equals else None, rest)
         else:
@@ -174,7 +174,8 @@ def _append(target: dict[str, Value], name: str, value: str) -> None:
         values.append(value)
 
 
-def _boolean(name: str, value: str) -> bool:
+def boolean(name: str, value: str) -> bool:
+    """Read the value of the switch ``name``. Raises: UsageError."""
     if value.lower() in _TRUE:
         return True
     if value.lower() in _FALSE:

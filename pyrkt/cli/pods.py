@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyrkt.base.errors import NotFound, PyrktError, UsageError
+from pyrkt.base.errors import Busy, NotFound, PyrktError, UsageError
 from pyrkt.base.log import note, warn
 from pyrkt.cli import show
 from pyrkt.cli.clicks import format_option, pass_settings
@@ -59,8 +59,9 @@ class _Waiting(click.Command):
     """A command whose --wait has a value only after "=", so that ``--wait UUID`` means what it looks like."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Give a bare --wait its value."""
-        return super().parse_args(ctx, ["--wait=true" if word == "--wait" else word for word in args])
+        """Give a bare --wait or --wait-ready its value."""
+        bare = ("--wait", "--wait-ready")
+        return super().parse_args(ctx, [f"{word}=true" if word in bare else word for word in args])
 
 
 DURATION = _Duration()
@@ -96,7 +97,7 @@ def one(settings: Settings, uuid: str | None, file: str | None) -> Pod:
 def list_pods(settings: Settings, full: bool, no_legend: bool, form: str) -> None:
     """List the pods."""
     found = [states.status(pod) for pod in Pods(settings.data).each()]
-    found.sort(key=lambda pod: pod.created)
+    found.sort(key=lambda pod: (pod.created, pod.uuid))
     if form != "table":
         show.out(show.as_json([states.as_json(pod) for pod in found], form))
         return
@@ -112,7 +113,7 @@ def _rows(pod: states.Status, *, full: bool) -> list[list[str]]:
         first = not rows
         row = [pod.uuid if full else pod.uuid[:8], app.name, app.image_name]
         row += [app.image_id[:19]] if full else []
-        row += [pod.state, show.moment(pod.created, now=now), show.moment(pod.started, now=now), pod.net]
+        row += [pod.state, show.moment(pod.created, now=now), show.moment(pod.started, now=now), pod.networks_text()]
         shared = {0, len(row) - 4, len(row) - 3, len(row) - 2, len(row) - 1}
         rows.append(row if first else ["" if column in shared else cell for column, cell in enumerate(row)])
     return rows
@@ -120,28 +121,54 @@ def _rows(pod: states.Status, *, full: bool) -> list[list[str]]:
 
 @click.command(cls=_Waiting)
 @click.argument("uuid", required=False)
-@click.option("--wait", type=_WAIT, default=0.0, help="Wait for its end: --wait alone for ever, --wait=TIME at most.")
+@click.option(
+    "--wait",
+    type=_WAIT,
+    default=0.0,
+    metavar="[=BOOL|TIME]",
+    help="Wait until it has ended, for ever or for TIME at most.",
+)
+@click.option(
+    "--wait-ready",
+    "ready",
+    type=_WAIT,
+    default=0.0,
+    metavar="[=BOOL|TIME]",
+    help="Wait until all its apps run; exits with 75 if TIME passes before, or it ends.",
+)
 @uuid_file
 @format_option
 @pass_settings
-def status(settings: Settings, uuid: str | None, wait: float, uuid_file: str | None, form: str) -> None:
+def status(
+    settings: Settings, uuid: str | None, wait: float, ready: float, uuid_file: str | None, form: str
+) -> int | None:
     """Show the state of the pod UUID."""
-    pod = one(settings, uuid, uuid_file)
-    if wait and pod.state() == "running":
-        lifecycle.wait(pod, None if wait == float("inf") else wait)
+    from pyrkt.pod import wait as waiting
+
+    pods, pod, reached = Pods(settings.data), one(settings, uuid, uuid_file), True
+    if ready:
+        pod, reached = waiting.until_ready(pods, pod, ready)
+    if wait:
+        pod = waiting.until_ended(pods, pod, wait)
     found = states.status(pod)
-    if form != "table":
+    if form == "table":
+        show.out(show.pairs(_status_pairs(found)))
+    else:
         show.out(show.as_json(states.as_json(found), form))
-        return
-    pairs: list[tuple[str, object]] = [("state", found.state)]
-    pairs += [("name", found.name)] if found.name else []
-    pairs += [("created", show.moment(found.created))]
+    return None if reached else Busy.exit_code
+
+
+def _status_pairs(found: states.Status) -> list[tuple[str, object]]:
+    """Return what rkt's status prints, in its order; our own "name" comes last."""
+    pairs: list[tuple[str, object]] = [("state", found.state), ("created", show.moment(found.created))]
     pairs += [("started", show.moment(found.started))] if found.started else []
-    pairs += [("networks", found.net)] if found.net else []
-    pairs += [("pid", found.pid)] if found.pid else []
-    pairs += [("exited", found.state in ("exited", "exited garbage", "exited deleting"))]
+    if found.state in ("running", "exited"):
+        pairs.append(("networks", found.networks_text()))
+    if found.state == "running" or found.has_ended:
+        pairs += [("pid", found.pid)] if found.pid else []
+        pairs.append(("exited", found.has_ended))
     pairs += [(f"app-{app.name}", app.exit_code) for app in found.apps if app.exit_code is not None]
-    show.out(show.pairs(pairs))
+    return pairs + ([("name", found.name)] if found.name else [])
 
 
 @click.command()
@@ -160,26 +187,29 @@ def stop(settings: Settings, uuids: tuple[str, ...], force: bool, grace: float, 
         else:
             note(f"pod {pod.uuid} has already stopped")
 
-    _each(chosen(settings, uuids, uuid_file), one_pod)
+    _each(chosen(settings, uuids, uuid_file), "stop", one_pod)
 
 
 @click.command()
 @click.argument("uuids", nargs=-1)
+@click.option("--force", is_flag=True, help="Kill those that run.")
 @uuid_file
 @pass_settings
-def remove(settings: Settings, uuids: tuple[str, ...], uuid_file: str | None) -> None:
+def remove(settings: Settings, uuids: tuple[str, ...], force: bool, uuid_file: str | None) -> None:
     """Remove the pods UUIDS, which must have ended or never run."""
     pods = Pods(settings.data)
 
     def one_pod(text: str) -> None:
         pod = pods.find(text)
+        if force and pod.state() == "running":
+            lifecycle.stop(pod, force=True)
         lifecycle.remove(pods, pod)
         show.out(f'"{pod.uuid}"\n')
 
-    _each(chosen(settings, uuids, uuid_file), one_pod)
+    _each(chosen(settings, uuids, uuid_file), "remove", one_pod)
 
 
-def _each(texts: list[str], deed: Callable[[str], None]) -> None:
+def _each(texts: list[str], verb: str, deed: Callable[[str], None]) -> None:
     """Do ``deed`` to each; one that fails does not keep the others from it."""
     errors: list[PyrktError] = []
     for text in texts:
@@ -187,6 +217,8 @@ def _each(texts: list[str], deed: Callable[[str], None]) -> None:
             deed(text)
         except PyrktError as error:
             errors.append(error)
+    if errors and len(texts) > 1:
+        errors[-1].add_note(f"failed to {verb} {len(errors)} pod(s)")
     lifecycle.failures(errors)
 
 

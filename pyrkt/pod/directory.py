@@ -133,6 +133,13 @@ class Pods:
                     seen.add(name)
                     yield Pod(uuid=name, place=place, path=self.path(place, name))
 
+    def look(self, uuid: str) -> Pod | None:
+        """Return the pod ``uuid`` where it is now; None if there is none (any more)."""
+        for place in PLACES:
+            if os.path.isdir(path := self.path(place, uuid)):
+                return Pod(uuid=uuid, place=place, path=path)
+        return None
+
     def find(self, text: str) -> Pod:
         """Return the one pod that ``text`` means: a UUID, an unambiguous beginning of one, or a short name.
 

@@ -180,4 +180,6 @@ def failures(errors: list[PyrktError]) -> None:
     if errors:
         for other in errors[1:]:
             errors[0].add_note(other.message)
+            for note in getattr(other, "__notes__", ()):
+                errors[0].add_note(note)
         raise errors[0]

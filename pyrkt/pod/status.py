@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class AppStatus(Record):
     """One app of a pod. ``exit_code`` is None while it runs, or if nobody saw its end.
 
-    ``bundle`` is its bundle's absolute path; ``cgroups`` are its cgroups' directories, while it has them.
+    ``bundle`` is its bundle's absolute path; ``cgroups`` are its cgroups' directories, while it has them;
+    ``created``, ``started`` and ``finished`` are seconds since 1970, 0 where there is none.
     """
 
     name: str
@@ -31,6 +32,8 @@ class AppStatus(Record):
     image_name: str = ""
     state: str = "unknown"
     exit_code: int | None = None
+    created: float = 0.0
+    started: float = 0.0
     finished: float = 0.0
     mounts: tuple[dict[str, Any], ...] = ()
     user_annotations: dict[str, str] = {}  # noqa: RUF012 - records are frozen, and nobody writes to it
@@ -38,7 +41,10 @@ class AppStatus(Record):
 
 
 class Status(Record):
-    """A pod at one moment; times in seconds since 1970, 0 where there is none, ``pid`` 0 unless it runs."""
+    """A pod at one moment; times in seconds since 1970, 0 where there is none, ``pid`` 0 unless it runs.
+
+    ``net`` is what was asked for, in words; ``networks`` are those that it is in, as net-info.json has them.
+    """
 
     uuid: str
     name: str
@@ -48,12 +54,25 @@ class Status(Record):
     pid: int
     net: str
     apps: tuple[AppStatus, ...]
+    networks: tuple[dict[str, Any], ...] = ()
+    user_annotations: dict[str, str] = {}  # noqa: RUF012 - as above
+    user_labels: dict[str, str] = {}  # noqa: RUF012
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the pod ran, and runs no more."""
+        return self.state in ("exited", "exited garbage", "exited deleting")
+
+    def networks_text(self) -> str:
+        """Return the networks as rkt's tables have them, "name:ip4=address", or what was asked for instead."""
+        return ", ".join(_address(network) for network in self.networks) or self.net
 
 
 def status(pod: Pod) -> Status:
     """Return what is known of ``pod``. Nothing in its directory can make this fail."""
     state = pod.state()
     running = state == "running"
+    document = _document(pod)
     return Status(
         uuid=pod.uuid,
         name=pod.name(),
@@ -62,7 +81,10 @@ def status(pod: Pod) -> Status:
         started=changed(f"{pod.path}/pid"),
         pid=record(pod)[0] if running else 0,
         net=pod.read("net").strip(),
-        apps=_apps(pod, running=running),
+        apps=_apps(pod, document, running=running),
+        networks=networks(pod),
+        user_annotations=_texts(document, "userAnnotations"),
+        user_labels=_texts(document, "userLabels"),
     )
 
 
@@ -132,52 +154,109 @@ def _seconds(text: str) -> float:
     return int(text) / 1e9 if text.isascii() and text.isdigit() and len(text) < 20 else 0.0
 
 
-def _apps(pod: Pod, *, running: bool) -> tuple[AppStatus, ...]:
+def _document(pod: Pod) -> Reader:
     try:
-        document = Reader(manifest(pod), "manifest")
-        return tuple(_app(pod, app, running=running) for app in document["apps"].items())
+        return Reader(manifest(pod), "manifest")
+    except InvalidSpec:
+        return Reader({}, "manifest")
+
+
+def _texts(document: Reader, name: str) -> dict[str, str]:
+    try:
+        return document[name].text_map()
+    except InvalidSpec:
+        return {}
+
+
+def networks(pod: Pod) -> tuple[dict[str, Any], ...]:
+    """Return the networks of the pod, each an object with netName, ifName, ip, mask, args and the like; as rkt's."""
+    try:
+        value = loads(pod.read("net-info.json", "[]") or "[]", "net-info.json")
+    except InvalidSpec:
+        return ()
+    found = value.get("networks") if isinstance(value, dict) else value
+    return tuple(one for one in found if isinstance(one, dict)) if isinstance(found, list) else ()
+
+
+def _address(network: dict[str, Any]) -> str:
+    name, address = str(network.get("netName", "")), str(network.get("ip") or "")
+    return f"{name}:ip{6 if ':' in address else 4}={address}" if address else name
+
+
+def _apps(pod: Pod, document: Reader, *, running: bool) -> tuple[AppStatus, ...]:
+    try:
+        volumes = {volume["name"].text(""): volume for volume in document["volumes"].items()}
+        return tuple(_app(pod, app, volumes, running=running) for app in document["apps"].items())
     except InvalidSpec:
         return ()
 
 
-def _app(pod: Pod, app: Reader, *, running: bool) -> AppStatus:
+def _app(pod: Pod, app: Reader, volumes: dict[str, Reader], *, running: bool) -> AppStatus:
     name = app["name"].text()
-    code = pod.read(f"status/{name}").strip() if "/" not in name else ""
+    if "/" in name:
+        raise app["name"].fail("is no name of an app")
+    code = pod.read(f"status/{name}").strip()
     exited = code.isascii() and code.isdigit() and len(code) < 4
     ran = pod.place in (directory.RUN, directory.EXITED_GARBAGE)
-    volumes = {volume["name"].text(""): volume for volume in Reader(app.value, "")["volumes"].items()}
-    mark = f"/pyrkt-{pod.uuid}-{name}"
+    home = f"{os.path.abspath(pod.path)}/apps/{name}"
     return AppStatus(
         name=name,
-        bundle=f"{os.path.abspath(pod.path)}/apps/{name}",
-        cgroups=tuple(path for path in cgroups(pod)[0] if path.endswith(mark)) if running else (),
+        bundle=home,
+        cgroups=app_cgroups(pod, name) if running else (),
         image_id=app["image"]["id"].text(""),
         image_name=app["image"]["name"].text(""),
         state="exited" if exited or (ran and not running) else "running" if running else "created",
         exit_code=int(code) if exited else None,
+        created=changed(f"{home}/config.json"),
+        started=changed(f"{home}/pid") or (changed(f"{pod.path}/pid") if ran else 0.0),
         finished=changed(f"{pod.path}/status/{name}") if exited else 0.0,
-        mounts=tuple(_mount(mount, volumes) for mount in app["mounts"].items()),
+        mounts=tuple(_mount(pod, mount, volumes) for mount in app["mounts"].items()),
         user_annotations=app["app"]["userAnnotations"].text_map(),
         user_labels=app["app"]["userLabels"].text_map(),
     )
 
 
-def _mount(mount: Reader, _volumes: dict[str, Reader]) -> dict[str, Any]:
-    return {"name": mount["volume"].text(""), "container_path": mount["path"].text("")}
+def app_cgroups(pod: Pod, name: str) -> tuple[str, ...]:
+    """Return the cgroups of the app ``name``, one a hierarchy."""
+    ends = (f"/pyrkt-{pod.uuid}/{name}", f"/pyrkt-{pod.uuid}-{name}")
+    return tuple(path for path in cgroups(pod)[0] if path.endswith(ends))
+
+
+def _mount(pod: Pod, mount: Reader, volumes: dict[str, Reader]) -> dict[str, Any]:
+    name = mount["volume"].text("")
+    volume = volumes.get(name, Reader({}, "manifest"))
+    if mount["appVolume"].present:  # the volume of this app alone
+        volume = mount["appVolume"]
+    host = volume["source"].text("")
+    if volume["kind"].text("") == "empty":
+        host = f"{os.path.abspath(pod.path)}/volumes/{name}"
+    return {
+        "name": name,
+        "container_path": mount["path"].text(""),
+        "host_path": host,
+        "read_only": volume["readOnly"].boolean(default=False),
+    }
 
 
 def as_json(found: Status) -> dict[str, Any]:
-    """Return ``found`` as rkt prints it: times in seconds, absent values left out."""
+    """Return ``found`` as rkt prints it, absent values left out.
+
+    The pod's times are in seconds, those of its apps in nanoseconds (rkt 1.30, api/v1: both since 1970). Beyond rkt:
+    ``short_name``, ``net`` and ``pid`` of the pod, ``image_name``, ``bundle`` and ``cgroups`` of an app.
+    """
     apps = [_app_json(app) for app in found.apps]
     value = {
         "name": found.uuid,
         "short_name": found.name,
         "state": found.state,
-        "networks": [{"netName": found.net}] if found.net else [],
+        "net": found.net,
+        "networks": list(found.networks),
         "app_names": [app.name for app in found.apps],
         "apps": apps,
         "created_at": int(found.created),
         "started_at": int(found.started),
+        "user_annotations": found.user_annotations,
+        "user_labels": found.user_labels,
         "pid": found.pid,
     }
     return {key: item for key, item in value.items() if item or key in ("name", "state", "app_names")}
@@ -187,7 +266,9 @@ def _app_json(app: AppStatus) -> dict[str, Any]:
     value = {
         "name": app.name,
         "state": app.state,
-        "finished_at": int(app.finished),
+        "created_at": _nanoseconds(app.created),
+        "started_at": _nanoseconds(app.started),
+        "finished_at": _nanoseconds(app.finished),
         "image_id": app.image_id,
         "image_name": app.image_name,
         "bundle": app.bundle,
@@ -198,3 +279,7 @@ def _app_json(app: AppStatus) -> dict[str, Any]:
     }
     value = {key: item for key, item in value.items() if item}
     return value if app.exit_code is None else value | {"exit_code": app.exit_code}
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e6) * 1000  # a double holds microseconds of our days, not nanoseconds

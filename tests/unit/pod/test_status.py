@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,3 +104,62 @@ def test_a_missing_manifest_is_an_error_where_it_is_asked_for(pods: Pods, pod: H
     os.unlink(f"{pod.path}/pod")
     with pytest.raises(InvalidSpec, match="has no manifest"):
         states.manifest(pods.find(pod.uuid))
+
+
+def test_an_app_says_what_is_mounted_where(pods: Pods, pod: Held) -> None:
+    volumes = [
+        {"name": "v", "kind": "host", "source": "/srv/v", "readOnly": True},
+        {"name": "e", "kind": "empty"},
+    ]
+    mounts = [
+        {"volume": "v", "path": "/v"},
+        {"volume": "e", "path": "/e"},
+        {"volume": "own", "path": "/o", "appVolume": {"name": "own", "kind": "host", "source": "/srv/o"}},
+    ]
+    manifest = {"apps": [{"name": "a", "image": {"id": "sha512-1"}, "mounts": mounts}], "volumes": volumes}
+    Path(pod.path, "pod").write_text(json.dumps(manifest))
+    app = states.as_json(states.status(pods.find(pod.uuid)))["apps"][0]
+    assert app["mounts"] == [
+        {"name": "v", "container_path": "/v", "host_path": "/srv/v", "read_only": True},
+        {"name": "e", "container_path": "/e", "host_path": f"{pod.path}/volumes/e", "read_only": False},
+        {"name": "own", "container_path": "/o", "host_path": "/srv/o", "read_only": False},
+    ]
+
+
+@pytest.mark.parametrize("home", ["pyrkt-{uuid}-a", "pyrkt-{uuid}/a"])
+def test_cgroups_of_an_app_are_found_beside_and_below_those_of_the_pod(pods: Pods, pod: Held, home: str) -> None:
+    mine = "/sys/fs/cgroup/memory/" + home.format(uuid=pod.uuid)
+    Path(pod.path, "cgroups").write_text(json.dumps({"remove": [mine, f"{mine}-b"], "kill": []}))
+    assert states.app_cgroups(pods.find(pod.uuid), "a") == (mine,)
+
+
+def test_networks_are_those_of_the_record(pods: Pods, pod: Held) -> None:
+    networks = [
+        {"netName": "default", "ifName": "eth0", "ip": "172.16.28.2"},
+        {"netName": "six", "ifName": "eth1", "ip": "fd00::2"},
+        {"netName": "bare"},
+    ]
+    Path(pod.path, "net-info.json").write_text(json.dumps(networks))
+    found = states.status(pods.find(pod.uuid))
+    assert found.networks_text() == "default:ip4=172.16.28.2, six:ip6=fd00::2, bare"
+    assert states.as_json(found)["networks"] == networks
+
+
+@pytest.mark.parametrize("text", ["", "{", "5", "[5]", '{"networks": 7}'])
+def test_a_damaged_record_of_networks_breaks_no_list(pods: Pods, pod: Held, text: str) -> None:
+    Path(pod.path, "net-info.json").write_text(text)
+    found = states.status(pods.find(pod.uuid))
+    assert (found.networks, found.networks_text()) == ((), "host")
+
+
+def test_times_of_apps_are_in_nanoseconds(pods: Pods, pod: Held) -> None:
+    home = Path(pod.path, "apps/a")
+    home.mkdir(parents=True)
+    for name, seconds in (("apps/a/config.json", 1_700_000_001), ("apps/a/pid", 1_700_000_002)):
+        Path(pod.path, name).write_text("")
+        os.utime(Path(pod.path, name), (seconds, seconds))
+    Path(pod.path, "status/a").write_text("0\n")
+    os.utime(Path(pod.path, "status/a"), (1_700_000_003, 1_700_000_003))
+    app = states.as_json(states.status(pods.find(pod.uuid)))["apps"][0]
+    times = [app[name] for name in ("created_at", "started_at", "finished_at")]
+    assert times == [1_700_000_001 * 10**9, 1_700_000_002 * 10**9, 1_700_000_003 * 10**9]
