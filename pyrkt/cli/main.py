@@ -78,7 +78,7 @@ COMMANDS: dict[str, Command] = {
     "rm": _click("pods", "remove", "Remove pods that have ended."),
     "gc": _click("pods", "collect", "Remove what pods left behind."),
     "cat-manifest": _click("pods", "cat_manifest", "Print the manifest of a pod."),
-    "export": _click("pods", "export", "Write an app of a pod as a bundle with a real tree."),
+    "export": _click("pods", "export", "Write an app of a pod that has ended as an image, or as a bundle."),
     "plan": _hand("plan", "plan", "Show every step of running a bundle, an image or a pod."),
     "image": _click("", "", "Images: list, rm, gc, cat-manifest, render, extract, export, unpack, verify."),
     "image list": _click("images", "list_images", "List the stored images."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -272,15 +273,19 @@ def cat_manifest(settings: Settings, uuid: str | None, pretty_print: bool, uuid_
 
 @click.command()
 @click.argument("uuid")
-@click.argument("target", metavar="DIR")
-@click.option("--bundle", is_flag=True, help="Write a bundle: config.json, runtime.json and rootfs/.")
-@click.option("--app", help="Which app; needed if the pod has several.")
+@click.argument("target", metavar="FILE.aci|DIR")
+@click.option("--bundle", is_flag=True, help="Write a bundle: config.json, runtime.json and rootfs/, to the new DIR.")
+@click.option("--app", default="", metavar="NAME", help="Which app; needed if the pod has several.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE.aci if it exists.")
 @pass_settings
-def export(settings: Settings, uuid: str, target: str, bundle: bool, app: str | None) -> None:
-    """Write an app of the pod UUID, with what it changed, to the new directory DIR."""
-    from pyrkt.pod.export import export_bundle
+def export(settings: Settings, uuid: str, target: str, bundle: bool, app: str, overwrite: bool) -> None:
+    """Write an app of the pod UUID, which has ended, with what it changed: as an image FILE.aci."""
+    from pyrkt.pod.export import export_aci, export_bundle
 
-    if not bundle:
-        raise UsageError("export writes bundles in this version", hint=f"pyrkt export --bundle {uuid} {target}")
     pods = Pods(settings.data)
-    export_bundle(pods, pods.find(uuid), target, app or "")
+    pod = pods.find(uuid)
+    if bundle:
+        export_bundle(pods, pod, target, app)
+        return
+    for remark in export_aci(pods, settings.data, pod, Path(target), app=app, overwrite=overwrite):
+        warn(remark)

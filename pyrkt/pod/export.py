@@ -1,25 +1,29 @@
-"""An app of a pod as a bundle of its own: a real tree with what the app changed, and the configuration it ran by."""
+"""An app of a pod with what it changed, to take elsewhere: as a bundle with a real tree, or as an ACI."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pyrkt.base.errors import Busy, CannotCreate, NotFound, UsageError
+from pyrkt.base.errors import Busy, CannotCreate, InvalidSpec, NotFound, UsageError
 from pyrkt.base.undo import Undo
 from pyrkt.bundle.files import DIRECTORY as FILES
 from pyrkt.bundle.volumes import DIRECTORY as VOLUMES
 from pyrkt.bundle.write import CONFIG, ROOTFS, RUNTIME
 from pyrkt.image.unpack.flatten import flatten
+from pyrkt.pod import aci
 from pyrkt.pod.compile import read_parts
-from pyrkt.store import Rootfs
+from pyrkt.pod.directory import EXITED_GARBAGE, RUN
+from pyrkt.pod.status import manifest
+from pyrkt.spec.runtime import Linux
+from pyrkt.store import Rootfs, Store
 from pyrkt.store.remove import remove_tree
 
 if TYPE_CHECKING:
     from pyrkt.pod.compile import Part
-    from pyrkt.pod.directory import Pod, Pods
+    from pyrkt.pod.directory import Held, Pod, Pods
 
 
 def export_bundle(pods: Pods, pod: Pod, target: str, app: str = "") -> None:
@@ -27,9 +31,7 @@ def export_bundle(pods: Pods, pod: Pod, target: str, app: str = "") -> None:
 
     Raises: Busy while the pod runs; CannotCreate if ``target`` exists; UsageError if it has to be said which app.
     """
-    if pod.state() == "running":
-        raise Busy(f"pod {pod.uuid} is running: its files change", hint=f"pyrkt stop {pod.uuid[:8]}")
-    held = pods.hold(pod)
+    held = _hold(pods, pod)
     try:
         part = _chosen(read_parts(held.path), app)
         new = new_directory(Path(target))
@@ -39,6 +41,51 @@ def export_bundle(pods: Pods, pod: Pod, target: str, app: str = "") -> None:
             undo.keep()
     finally:
         os.close(held.descriptor)
+
+
+def export_aci(pods: Pods, data: str, pod: Pod, target: Path, *, app: str = "", overwrite: bool = False) -> list[str]:
+    """Write the app ``app`` of ``pod``, which has run and ended, to the file ``target``; return what was left out.
+
+    Raises: as ``export_bundle``; UsageError, too, for a pod that never ran, and a name that is no ACI's.
+    """
+    if target.suffix != ".aci":
+        raise UsageError(f"{target}: the file's name must end in .aci", hint=f"{target}.aci")
+    if os.path.lexists(target) and not overwrite:
+        raise CannotCreate(f"{target} exists", hint="--overwrite replaces it")
+    held = _hold(pods, pod)
+    try:
+        if pod.place not in (RUN, EXITED_GARBAGE):
+            raise UsageError(f"pod {pod.uuid} has not ended but is {pod.state()}", hint="export --bundle writes it")
+        part = _chosen(read_parts(held.path), app)
+        store = Store(data).open() if os.path.isdir(f"{data}/images") else None
+        said = aci.manifest(_entry(pod, part.name), store)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        linux = part.config.linux or Linux()
+        try:
+            left_out = aci.write(temporary, said, _files(Path(held.path, "apps", part.name), part), _ids(linux))
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    finally:
+        os.close(held.descriptor)
+    return left_out
+
+
+def _hold(pods: Pods, pod: Pod) -> Held:
+    if pod.state() == "running":
+        raise Busy(f"pod {pod.uuid} is running: its files change", hint=f"pyrkt stop {pod.uuid[:8]}")
+    return pods.hold(pod)
+
+
+def _ids(linux: Linux) -> aci.Ids:
+    return aci.Ids(linux.uid_mappings, linux.gid_mappings)
+
+
+def _entry(pod: Pod, name: str) -> dict[str, Any]:
+    for entry in manifest(pod).get("apps", []):
+        if entry.get("name") == name:
+            return dict(entry)
+    raise InvalidSpec(f"says nothing of {name!r}", document=f"pod {pod.uuid}: manifest")
 
 
 def _chosen(parts: tuple[Part, ...], app: str) -> Part:
@@ -64,12 +111,14 @@ def new_directory(target: Path) -> Path:
     return target
 
 
+def _files(home: Path, part: Part) -> Rootfs:
+    # What the app wrote lies on top; overlayfs' marks for what it deleted are those that Rootfs reads.
+    layers = (*reversed(part.lowers), os.fspath(home / "upper")) if part.lowers else (os.fspath(home / ROOTFS),)
+    return Rootfs(layers)
+
+
 def _write(home: Path, part: Part, new: Path) -> None:
-    if part.lowers:
-        # What the app wrote lies on top; overlayfs' marks for what it deleted are those that Rootfs reads.
-        flatten(Rootfs((*reversed(part.lowers), os.fspath(home / "upper"))), new / ROOTFS)
-    else:
-        flatten(Rootfs((os.fspath(home / ROOTFS),)), new / ROOTFS)
+    flatten(_files(home, part), new / ROOTFS)
     for name in (FILES, VOLUMES):
         if (home / name).is_dir():
             flatten(Rootfs((os.fspath(home / name),)), new / name)

@@ -15,6 +15,11 @@ _CHUNK = 1 << 20
 _MOST = 1 << 30
 
 
+def is_own(name: str) -> bool:
+    """Tell whether the extended attribute ``name`` belongs to overlayfs or to this host, not to the file."""
+    return name.startswith(_NOT_COPIED)
+
+
 def copy_metadata(source: bytes, target: int, *, keep_owner: bool = True) -> None:
     """Give the file open at ``target`` owner, attributes, mode and times of ``source``, itself no symlink."""
     status = os.lstat(source)
@@ -29,7 +34,7 @@ def copy_metadata(source: bytes, target: int, *, keep_owner: bool = True) -> Non
 def copy_xattrs(source: bytes, target: int) -> None:
     """Give ``target`` the attributes of ``source``, but for overlayfs's own."""
     for name in os.listxattr(source, follow_symlinks=False):
-        if name.startswith(_NOT_COPIED):
+        if is_own(name):
             continue
         try:
             os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False))
