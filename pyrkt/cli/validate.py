@@ -1,7 +1,11 @@
-"""``pyrkt validate``: whether a document is what its specification says, all of what is wrong, each with its place."""
+"""``pyrkt validate``: whether a document is what its specification says, all of what is wrong, each with its place.
+
+Of an archive, an ACI, the first thing that is wrong is said: what comes after it in a stream means nothing.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyrkt.base import fastjson
-from pyrkt.base.errors import InvalidSpec, NotFound, PyrktError, printable
+from pyrkt.base.errors import ImageRefused, InvalidSpec, NotFound, PyrktError, printable
 from pyrkt.base.reader import kind_of
 from pyrkt.cli import show
 from pyrkt.spec import appc, image, pair, runtime
@@ -28,27 +32,67 @@ _STRICT: dict[str, Callable[[bytes, str], object]] = {
     "oci-runtime": runtime.parse_config,
 }
 """Our readers: stricter than a schema can be. The documents that have none are judged by their schema alone."""
-_TYPES = (*sorted(_STRICT), "oci-2015-config", "oci-2015-runtime", "oci-layout")
+_ACI = "appc-aci"
+_TYPES = (_ACI, *sorted(_STRICT), "oci-2015-config", "oci-2015-runtime", "oci-layout")
+_MAGIC = ((0, b"\x1f\x8b"), (0, b"BZh"), (0, b"\xfd7zXZ\0"), (257, b"ustar"))
+"""How an archive begins: gzip, bzip2, xz; the tar itself. Source: appc 0.8.11, Image Archives."""
+_OPENPGP = {0x8C, 0xC3}
+"""The first byte of a message under a passphrase (RFC 9580, 4.2 and 5.3): no JSON, and no tar, begins so."""
+_BEGINNING = 512
 
 
 @click.command()
 @click.option("--type", "kind", type=click.Choice(_TYPES), help="What the files are. Default: what they look like.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def validate(kind: str | None, files: tuple[str, ...]) -> None:
-    """Judge documents: manifests of images and pods, indexes, image configurations, bundles, layouts, policies.
+    """Judge documents: manifests of images and pods, indexes, image configurations, bundles, layouts, policies, ACIs.
 
-    A directory stands for the config.json (and runtime.json) of the bundle in it.
+    A directory stands for the config.json (and runtime.json) of the bundle in it, or the manifest of the image in it.
     """
     bad = 0
     for path in _documents(files):
-        chosen, problems = judge(_read(path), str(path), kind)
-        if chosen == "oci-2015-config" and not problems:
-            problems = _judge_pair(path)
+        if kind == _ACI or (kind is None and _is_archive(path)):
+            title, problems = "ACI", judge_aci(path)
+        else:
+            chosen, problems = judge(_read(path), str(path), kind)
+            if chosen == "oci-2015-config" and not problems:
+                problems = _judge_pair(path)
+            title = _schema(chosen)["title"]
         bad += bool(problems)
-        for problem in problems or [f"{path}: valid ({_schema(chosen)['title']})"]:
+        for problem in problems or [f"{path}: valid ({title})"]:
             show.out(f"{printable(problem)}\n")
     if bad:
         raise InvalidSpec(f"{bad} document(s) are not valid", hint="each line above names the place in one")
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_BEGINNING)
+    except FileNotFoundError:
+        raise _absent(path) from None
+    if begin and begin[0] in _OPENPGP:
+        raise InvalidSpec(
+            "is encrypted: nothing of it can be judged", document=str(path), hint="pyrkt fetch --decryption-key"
+        )
+    return any(begin.startswith(magic, offset) for offset, magic in _MAGIC)
+
+
+def judge_aci(path: Path) -> list[str]:
+    """Return what is wrong with an ACI: with its archive, which is unpacked for it as fetch does, or its manifest."""
+    from pyrkt.image.unpack.aci import unpack_aci
+    from pyrkt.kernel.process import gives_files_away
+    from pyrkt.store.remove import remove_tree
+
+    place = tempfile.mkdtemp(prefix="pyrkt-validate-")
+    try:
+        with path.open("rb", buffering=0) as file:
+            found = unpack_aci(file, Path(place), owner="keep" if gives_files_away() else "caller")
+    except ImageRefused as error:
+        return [f"{path}: {error.message}"]
+    finally:
+        remove_tree(place)
+    return judge(found.manifest, f"{path}: manifest", "appc-image")[1]
 
 
 def _judge_pair(path: Path) -> list[str]:
@@ -66,8 +110,8 @@ def _judge_pair(path: Path) -> list[str]:
 def _documents(names: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, names):
-        bundle = [path / name for name in ("config.json", "runtime.json") if (path / name).exists()]
-        found += bundle if path.is_dir() and bundle else [path]
+        inside = [path / name for name in ("config.json", "runtime.json", "manifest") if (path / name).exists()]
+        found += inside if path.is_dir() and inside else [path]
     return found
 
 
@@ -75,7 +119,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise NotFound(f"{path}: no such file", hint="name a JSON document or the directory of a bundle") from None
+        raise _absent(path) from None
+
+
+def _absent(path: Path) -> NotFound:
+    return NotFound(f"{path}: no such file", hint="name a JSON document, an ACI or the directory of a bundle")
 
 
 def judge(data: bytes, document: str, kind: str | None = None) -> tuple[str, list[str]]:
