@@ -92,7 +92,10 @@ def judge_aci(path: Path) -> list[str]:
         return [f"{path}: {error.message}"]
     finally:
         remove_tree(place)
-    return judge(found.manifest, f"{path}: manifest", "appc-image")[1]
+    try:
+        return judge(found.manifest, f"{path}: manifest", "appc-image")[1]
+    except InvalidSpec as error:
+        return [error.message]
 
 
 def _judge_pair(path: Path) -> list[str]:

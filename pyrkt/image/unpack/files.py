@@ -116,6 +116,8 @@ class Files:
         while todo:
             part = todo.pop()
             if part == b"..":  # of a link's target; at the root it stays there
+                if not real and self._form == "plain":
+                    raise ImageRefused(f"{shown(name)}: leads out of rootfs by a symlink", hint=_HOSTILE)
                 del real[-1:]
                 continue
             path = b"/".join((*real, part))
