@@ -80,6 +80,7 @@ COMMANDS: dict[str, Command] = {
     "cat-manifest": _click("pods", "cat_manifest", "Print the manifest of a pod."),
     "export": _click("pods", "export", "Write an app of a pod that has ended as an image, or as a bundle."),
     "plan": _hand("plan", "plan", "Show every step of running a bundle, an image or a pod."),
+    "measurements": _click("measurements", "measurements", "Show, check and replay what was measured of launches."),
     "image": _click("", "", "Images: list, rm, gc, cat-manifest, render, extract, export, unpack, verify."),
     "image list": _click("images", "list_images", "List the stored images."),
     "image rm": _click("images", "remove", "Remove images from the store."),

@@ -43,7 +43,7 @@ def run(words: list[str], flags: Mapping[str, Value]) -> int:
 
     from pyrkt.cli.start import start
 
-    return start(pods, pod, background=background)
+    return start(pods, pod, settings, background=background)
 
 
 def prepare(words: list[str], flags: Mapping[str, Value]) -> int:

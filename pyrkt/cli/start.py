@@ -11,12 +11,14 @@ from pyrkt.cli.grammar import parse
 from pyrkt.cli.settings import settle
 from pyrkt.pod import start as pod_start
 from pyrkt.pod.directory import Pods, save_uuid
+from pyrkt.tpm.where import find as measurements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyrkt.cli.grammar import Value
+    from pyrkt.cli.settings import Settings
     from pyrkt.pod.directory import Held
 
 
@@ -45,15 +47,16 @@ def run_prepared(words: list[str], flags: Mapping[str, Value]) -> int:
         net = asking.network(line.list("net")) if line.list("net") else ""
         name = asking.hostname(line.text("hostname"))
         remake(pods, pod, net=net, hostname=name, interactive=interactive, detach=background)
-    return start(pods, pod, background=background)
+    return start(pods, pod, settings, background=background)
 
 
-def start(pods: Pods, pod: Held, *, background: bool) -> int:
+def start(pods: Pods, pod: Held, settings: Settings, *, background: bool) -> int:
     """Run a pod that this process has locked; in the foreground this never returns."""
+    where = measurements(settings.dirs)
     if not background:
         sys.stdout.flush()
-        pod_start.become(pods, pod)
-    pod_start.detach(pods, pod)
+        pod_start.become(pods, pod, where)
+    pod_start.detach(pods, pod, where)
     sys.stdout.write(f"{pod.uuid}\n")
     return 0
 

@@ -54,6 +54,11 @@ def _try(descriptor: int, kind: int, path: str) -> None:
             return
 
 
+def take(descriptor: int, *, exclusive: bool) -> None:
+    """Lock the open file ``descriptor``, waiting for whoever has it. Raises OSError."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+
+
 def is_held(path: str) -> bool:
     """Tell whether a process holds ``path`` (file or directory) exclusively. What is missing is not held."""
     try:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyrkt.base import fastjson, log
 from pyrkt.base.errors import UsageError
@@ -14,7 +14,7 @@ from pyrkt.base.record import Record
 from pyrkt.base.undo import Undo
 from pyrkt.bundle.write import write
 from pyrkt.image.unpack.flatten import flatten
-from pyrkt.pod import configure, directory, ids
+from pyrkt.pod import configure, directory, ids, measure
 from pyrkt.pod.compile import Part, compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.start import made
@@ -96,6 +96,7 @@ def _fill(
     copied = not ask.overlay or spaces.shifted
     parts = tuple(_write_app(pod, one, source, copied=copied, shift=spaces.shift) for one in chosen)
     _manifest(pod, ask, chosen)
+    measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
     write_recipe(pod.path, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
     plan = compiled(parts, final, pod.uuid, detach=detach, on_failure=on_failure())
@@ -109,6 +110,19 @@ def _choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: c
     name = configure.app_name(app, record)
     found = configure.compose(ask, app, record, source.store, place)
     return Chosen(app=app, record=record, name=name, bundle=found)
+
+
+def _origin(one: Chosen, source: Source) -> dict[str, Any]:
+    """Return where the app's image is from, with all those that it was rendered of."""
+    images = source.store.images
+    below: dict[str, ImageRecord] = {}
+    waiting = list(one.record.dependencies)
+    while waiting:
+        identity = waiting.pop(0)
+        if identity not in below:
+            below[identity] = images.get(identity)
+            waiting += below[identity].dependencies
+    return measure.origin(one.name, one.record, below.values())
 
 
 def _directories(pod: Held, ask: PodAsk) -> None:

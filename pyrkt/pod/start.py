@@ -6,7 +6,7 @@ import os
 
 from pyrkt.base import log
 from pyrkt.base.errors import Busy, InvalidSpec, NotFound, StartFailed, UsageError
-from pyrkt.pod import directory
+from pyrkt.pod import directory, measure
 from pyrkt.stage1 import launch
 
 TYPE_CHECKING = False
@@ -14,37 +14,54 @@ if TYPE_CHECKING:
     from typing import Never
 
     from pyrkt.pod.directory import Held, Pods
+    from pyrkt.tpm.where import Log
 
 
-def become(pods: Pods, pod: Held) -> Never:
-    """Move ``pod`` to ``run`` and become its supervisor; the exit code is then the app's.
+def become(pods: Pods, pod: Held, where: Log) -> Never:
+    """Measure ``pod`` in the log ``where``, move it to ``run`` and become its supervisor; the exit code is the app's.
 
     The lock goes with the process: it is freed at the very moment that nothing of the pod is left.
     """
     plan, causes = _read(pod.path)
+    program = _measured(where, pod, plan)
     running = pods.move(pod, directory.RUN)
     os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
     _show(plan, causes)
-    launch.run(plan, causes)
+    launch.run(plan, causes, copy=program)
 
 
-def detach(pods: Pods, pod: Held) -> int:
-    """Move ``pod`` to ``run`` and leave its supervisor in the background; return when all apps run, with the pid.
+def detach(pods: Pods, pod: Held, where: Log) -> int:
+    """Measure ``pod``, move it to ``run``, leave its supervisor in the background; return when all apps run: the pid.
 
-    Raises: StartFailed and what else the failed step was.
+    Raises: StartFailed and what else the failed step was; what measuring raises.
     """
     plan, causes = _read(pod.path)
+    program = _measured(where, pod, plan)
     running = pods.move(pod, directory.RUN)
     os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
     _show(plan, causes)
     kept = _redirected(running.path)
     try:
-        return launch.start(plan, causes)
+        return launch.start(plan, causes, copy=program)
     finally:
         for number, descriptor in enumerate(kept):
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.close(running.descriptor)
+
+
+def _measured(where: Log, pod: Held, plan: bytes) -> int:
+    """Append what is about to run to the log ``where``; return the sealed copy of stage1 that is measured there."""
+    program = launch.program()
+    try:
+        measure.launch(where, pod.path, [("pod", "", plan)], (("native", "", measure.digest_of(program)),))
+    except BaseException:
+        if pod.place == directory.PREPARE:  # nobody has heard of it yet
+            from pyrkt.store.remove import remove_tree  # noqa: PLC0415 - only failures pay
+
+            remove_tree(pod.path)
+        raise
+    return program
 
 
 def _show(plan: bytes, causes: tuple[str, ...]) -> None:

@@ -30,7 +30,11 @@ def binary() -> str:
     return os.path.join(os.path.dirname(__file__), "stage1")
 
 
-def _program() -> int:
+def program() -> int:
+    """Return a sealed copy of stage1: what is looked at now is what ``run`` or ``start`` then executes.
+
+    Raises: StartFailed if it is not there.
+    """
     try:
         return memfd.sealed_copy(_NAME, binary())
     except FileNotFoundError:
@@ -68,24 +72,24 @@ def _holder_words(holder: int) -> list[str]:
     return [str(holder)]
 
 
-def run(plan: bytes, causes: tuple[str, ...] = (), *, holder: int = -1) -> NoReturn:
+def run(plan: bytes, causes: tuple[str, ...] = (), *, holder: int = -1, copy: int = -1) -> NoReturn:
     """Become stage1 with ``plan``; what then ends this process is the container's exit code, or 128 + its signal.
 
     If a step fails, stage1 becomes the plan's ON_FAILURE program, with five more arguments: hand them to ``failed``.
-    ``holder`` is the pidfd of ``hold``.
+    ``holder`` is the pidfd of ``hold``, ``copy`` what ``program`` has returned.
     """
-    program = _program()
+    copy = program() if copy < 0 else copy
     argv = [_NAME, str(_handed_over(plan, causes)), "-", *_holder_words(holder)]
-    os.execve(program, argv, os.environ)  # noqa: S606 - to become it is the point
+    os.execve(copy, argv, os.environ)  # noqa: S606 - to become it is the point
 
 
-def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0, holder: int = -1) -> int:
+def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0, holder: int = -1, copy: int = -1) -> int:
     """Run stage1 beside this process until the container is set up and waits or runs; return the container's pid.
 
     After that stage1 is gone if the plan has WAIT_START or LEAVE, and the container is a child of our nearest
     subreaper; otherwise it stays, in a session of its own, as the container's supervisor.
     ``preserve_fds`` descriptors from 3 on, those of them that are open, reach the container if the plan lets them.
-    ``holder`` is the pidfd of ``hold``.
+    ``holder`` is the pidfd of ``hold``, ``copy`` what ``program`` has returned.
     Raises: the error of the failed step; then stage1 has taken everything down again.
     """
     for descriptor in range(3, 3 + preserve_fds):
@@ -93,7 +97,7 @@ def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0, h
             os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
         except OSError:
             pass  # not open: the caller has promised more than it gave
-    program, words = _program(), _handed_over(plan, causes)
+    copy, words = program() if copy < 0 else copy, _handed_over(plan, causes)
     inward, outward = os.pipe()
     try:
         os.set_inheritable(outward, True)  # noqa: FBT003 - positional only
@@ -101,9 +105,9 @@ def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0, h
         if holder >= 0:
             # The holder is our child; stage1, its sibling, waits until nothing is left of it, so the kernel reaps it.
             _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
-        pid = os.posix_spawn(f"/proc/self/fd/{program}", argv, os.environ)
+        pid = os.posix_spawn(f"/proc/self/fd/{copy}", argv, os.environ)
     finally:
-        for descriptor in (program, words, outward):
+        for descriptor in (copy, words, outward):
             os.close(descriptor)
     try:
         return _outcome(pid, inward, plan, causes, holder)

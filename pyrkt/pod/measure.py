@@ -1,0 +1,124 @@
+"""What of a pod's launch is measured: its images and who vouched for them, its documents, its plans, its stage1.
+
+All records of a launch are appended when everything is decided, and nothing is started yet. What they name is read
+from what stage1 is about to get, and from the pod's directory at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrkt.base import fastjson, log
+from pyrkt.base.errors import CannotCreate, InvalidSpec, NoPermission, PyrktError, StartFailed, printable
+from pyrkt.pod.directory import write_new
+from pyrkt.tpm import record
+from pyrkt.tpm.log import append
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from pyrkt.store import ImageRecord
+    from pyrkt.tpm.where import Log
+
+    Plans = Iterable[tuple[str, str, bytes]]
+
+PROVENANCE = "provenance"
+"""The file of a pod that says, of each app, which image it has and who vouched for that."""
+_HINT = 'make it writable; or let launches go on unmeasured: "required": false in measurements.d (docs/measurements.md)'
+
+
+def write_origins(path: str, origins: list[dict[str, Any]]) -> None:
+    """Write the file PROVENANCE of the pod in ``path``."""
+    write_new(f"{path}/{PROVENANCE}", fastjson.dumps(origins).encode())
+
+
+def origin(app: str, image: ImageRecord, dependencies: Iterable[ImageRecord] = ()) -> dict[str, Any]:
+    """Return the entry of ``app`` in the file PROVENANCE."""
+    value = {"app": app, **_image(image)}
+    below = [_image(record) for record in dependencies]
+    return value | {"dependencies": below} if below else value
+
+
+def _image(image: ImageRecord) -> dict[str, Any]:
+    """Return what is known of an image's origin; ``verdict`` is "signed", "unsigned" or, unchecked, "insecure"."""
+    signers = [{"format": s.format, "fingerprint": s.fingerprint, "name": printable(s.name)} for s in image.signers]
+    return {
+        "id": image.id,
+        "name": image.name,
+        "manifest": image.manifest,
+        "verdict": "signed" if signers else "insecure" if "image" in image.insecure else "unsigned",
+        "signers": signers,
+        "insecure": list(image.insecure),
+    }
+
+
+def launch(
+    where: Log, path: str, plans: Plans, stage1: tuple[tuple[str, str, str], ...], *, apps: tuple[str, ...] = ()
+) -> None:
+    """Measure the launch of the pod in ``path``; of a pod that runs already, that of ``apps`` alone.
+
+    ``plans`` are (part, app, bytes) as stage1 gets them, "sandbox" first: the part says what the plan is of, the app
+    whose it is. ``stage1`` are (flavour, app, digest) of the programs that carry the plans out.
+    Raises, unless the log is not required: CannotCreate, NoPermission, InvalidSpec, StartFailed.
+    """
+    try:
+        append(where.path, _events(path, plans, stage1, apps))
+    except (OSError, InvalidSpec, CannotCreate) as error:
+        refused = _refused(where.path, error)
+        if where.required:
+            raise refused from error
+        log.warn(f"{refused.message}; it is started all the same")
+
+
+def _refused(path: str, error: Exception) -> PyrktError:
+    text = "the launch cannot be measured"
+    if isinstance(error, PyrktError) and not isinstance(error, OSError):
+        return type(error)(f"{text}: {error.message}", hint=error.hint)
+    message = f"{text}: {path}: {getattr(error, 'strerror', '') or error}"
+    return (NoPermission if isinstance(error, PermissionError) else CannotCreate)(message, hint=_HINT)
+
+
+def _events(
+    path: str, plans: Plans, stage1: tuple[tuple[str, str, str], ...], apps: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Return the events of a launch, in the order in which one thing leads to the next."""
+    uuid = os.path.basename(path)
+    origins = [entry for entry in _origins(path) if not apps or entry["app"] in apps]
+    events = [{"eventType": record.IMAGE, **entry} for entry in origins]
+    events.append({"eventType": record.POD_MANIFEST, "digest": _digest(f"{path}/pod")})
+    for entry in origins:
+        digest = _digest(f"{path}/apps/{entry['app']}/config.json")
+        events.append({"eventType": record.APP_CONFIG, "app": entry["app"], "digest": digest})
+    for part, app, data in plans:
+        event = {"eventType": record.PLAN, "part": part, "digest": record.sha256(data)}
+        events.append(event | {"app": app} if app else event)
+    for flavour, app, digest in stage1:
+        event = {"eventType": record.STAGE1, "flavour": flavour, "digest": digest}
+        events.append(event | {"app": app} if app else event)
+    return [event | {"pod": uuid} for event in events]
+
+
+def _origins(path: str) -> list[dict[str, Any]]:
+    try:
+        with open(f"{path}/{PROVENANCE}", "rb", buffering=0) as file:
+            value = fastjson.loads(file.read(), f"{path}/{PROVENANCE}")
+    except FileNotFoundError:
+        raise StartFailed(
+            "the pod does not say where its images are from: an older pyrkt made it",
+            hint="pyrkt rm it, then make it anew",
+        ) from None
+    if not isinstance(value, list) or not all(isinstance(entry, dict) and "app" in entry for entry in value):
+        raise InvalidSpec("is damaged", document=f"{path}/{PROVENANCE}", hint="pyrkt rm the pod, then make it anew")
+    return value
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        return record.sha256(file.read())
+
+
+def digest_of(program: int) -> str:
+    """Return "sha256:" and the digest of the file ``program``, an open descriptor, whatever its offset."""
+    return record.sha256(os.pread(program, os.fstat(program).st_size, 0))
