@@ -70,6 +70,8 @@ def container(
     late = devices.forbidden_to_make(subject)
     _before(draft, place, (cgroup,), late=late)
     _resctrl(draft, place.resctrl)
+    if program:
+        process.catch(draft, program, place.streams)
     namespaces.join(draft, subject)
     namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
     namespaces.fill_unit(draft, cgroup)
