@@ -1,4 +1,4 @@
-"""fsopen(2), umount2(2): a new file system as a descriptor, and the end of a mount."""
+"""fsopen(2), mount(2), umount2(2): a new file system as a descriptor, a file in two places, the end of a mount."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pyrkt.kernel.libc import call, syscall
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 _NR_FSOPEN, _NR_FSCONFIG, _NR_FSMOUNT = 430, 431, 432
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
+_MS_BIND = 0x1000
 
 
 def new_filesystem(kind: str, options: tuple[tuple[str, str | None], ...] = (), attributes: int = 0) -> int:
@@ -32,3 +33,9 @@ def new_filesystem(kind: str, options: tuple[tuple[str, str | None], ...] = (), 
 def detach(path: str) -> None:
     """Take the mount at ``path`` out of the tree at once, even if it is busy; it ends with its last user."""
     call("umount2", os.fsencode(path) + b"\0", MNT_DETACH | UMOUNT_NOFOLLOW, about=path)
+
+
+def bind(source: str, target: str) -> None:
+    """Make the file ``source`` appear on the file ``target``. Raises: KernelError."""
+    words = (os.fsencode(source) + b"\0", os.fsencode(target) + b"\0", 0, _MS_BIND, 0)
+    call("mount", *words, about=f"{source} on {target}")

@@ -1,0 +1,1 @@
+"""Networks of pods by CNI: configurations, plugins, their results, and the namespaces they work in."""
