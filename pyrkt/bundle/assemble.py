@@ -121,7 +121,7 @@ def _linux(program: Program, options: RunOptions, held: tuple[str, ...]) -> Linu
         sysctl=dict(program.sysctl),
         resources=isolators.resources(program.limits, options),
         cgroups_path=options.cgroups_path,
-        namespaces=tuple(Namespace(type=kind) for kind in kinds),
+        namespaces=tuple(Namespace(type=kind, path=options.netns if kind == "network" else "") for kind in kinds),
         devices=tuple(
             Device(
                 type=each.kind,

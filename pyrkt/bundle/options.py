@@ -85,6 +85,7 @@ class RunOptions:
 
     The environment is laid over the image's from ``inherit_env`` (below the image's own) over ``set_env`` (the pod's
     --set-env-file and --set-env) to ``env`` (the app's --environment).
+    ``net``: "none", "host", or "cni", whose namespace is the file ``netns``.
     ``memory`` in bytes; ``cpu_milli`` in thousandths of a processor; ``io_weight`` 10..1000.
     """
 
@@ -102,6 +103,7 @@ class RunOptions:
     readonly_rootfs: bool = False
     hostname: str = ""
     net: str = "none"
+    netns: str = ""
     interactive: bool = False
     caps_retain: tuple[str, ...] | None = None
     caps_remove: tuple[str, ...] | None = None

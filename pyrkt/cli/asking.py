@@ -85,17 +85,15 @@ def pull(line: Line, insecure: frozenset[str], default: str) -> Pull:
 
 
 def network(words: Iterable[str]) -> str:
-    """Return the network mode that --net asks for: "none" if it was not given."""
+    """Return what --net asks for, in its own words: "none" if it was not given, "host", or a list of networks."""
     modes = {mode for word in words for mode in word.split(",")} or {"none"}
-    if len(modes) > 1:
-        raise UsageError("--net=host and --net=none exclude all others", hint="give one of them")
-    (mode,) = modes
-    if mode not in ("none", "host"):
-        raise UsageError(
-            f"unknown network {mode!r}: this version has --net=none and --net=host",
-            hint="none is a loopback of its own, host is the host's network; CNI networks come later",
-        )
-    return mode
+    if modes <= {"none", "host"}:
+        if len(modes) > 1:
+            raise UsageError("--net=host and --net=none exclude all others", hint="give one of them")
+        return modes.pop()
+    from pyrkt.net.modes import parse
+
+    return ",".join(map(str, parse(words)))
 
 
 def hostname(text: str) -> str:

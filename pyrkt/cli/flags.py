@@ -43,9 +43,9 @@ _NETWORK = (
     Flag(
         name="net",
         kind="optional",
-        metavar="host|none",
+        metavar="NAME[:KEY=VALUE;...],...",
         bare="default",
-        help="Network: none (a loopback of its own; the default) or host. CNI networks come later.",
+        help="Networks: none (a loopback of its own; the default), host, default, default-restricted, all, or by CNI.",
     ),
     Flag(name="hostname", kind="text", metavar="NAME", help="Host name of the pod. Default: pyrkt-UUID."),
     Flag(name="interactive", kind="bool", help="Give the app a terminal of its own; one app only."),

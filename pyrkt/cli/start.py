@@ -55,8 +55,8 @@ def start(pods: Pods, pod: Held, settings: Settings, *, background: bool) -> int
     where = measurements(settings.dirs)
     if not background:
         sys.stdout.flush()
-        pod_start.become(pods, pod, where)
-    pod_start.detach(pods, pod, where)
+        pod_start.become(pods, pod, where, settings.dirs)
+    pod_start.detach(pods, pod, where, settings.dirs)
     sys.stdout.write(f"{pod.uuid}\n")
     return 0
 

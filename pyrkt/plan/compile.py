@@ -70,8 +70,6 @@ def container(
     late = devices.forbidden_to_make(subject)
     _before(draft, place, (cgroup,), late=late)
     _resctrl(draft, place.resctrl)
-    if program:
-        process.catch(draft, program, place.streams)
     namespaces.join(draft, subject)
     namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
     namespaces.fill_unit(draft, cgroup)
@@ -301,6 +299,8 @@ def _after(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], exit_p
 
 
 def _remove(draft: Draft, place: Place) -> None:
+    if place.after_run:
+        hooks.add_program(draft, place.after_run, AFTER)
     for path in place.after_unlink:
         draft.add(steps.UNLINK, path, phase=AFTER)
     for path in place.after_rmdir:

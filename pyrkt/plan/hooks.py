@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pyrkt.spec.runtime import Hook
 
 
+_OWN_ENV = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
+
+
 def state_text(subject: Subject, container: str, status: str) -> tuple[str, str]:
     """Return the state JSON up to the pid, and from there on (runtime-spec 1.3, runtime, State)."""
     state = _state(subject, container, status)
@@ -53,6 +56,12 @@ def ends_at_poststart(version: str) -> bool:
     """
     major, minor, *_ = version.split(".")
     return (int(major), int(minor)) >= (1, 3)
+
+
+def add_program(draft: Draft, args: tuple[str, ...], phase: int, *, pid: bool = False) -> None:
+    """Append a program of our own: no hook of config.json, but run as one; with ``pid`` it reads the state's."""
+    before = '{"pid":' if pid else "{}"
+    draft.add(steps.HOOK, args[0], args, _OWN_ENV, 0, before, b"}" if pid else b"", phase=phase)
 
 
 def add_hooks(

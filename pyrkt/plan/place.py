@@ -10,36 +10,6 @@ if TYPE_CHECKING:
     from pyrkt.spec.runtime import Config
 
 
-class Streams(Record):
-    """What becomes of what an app writes, and where what it reads comes from.
-
-    ``log``: the file that gets it, as lines of the CRI; "" is none. ``most``: bytes such a file may have; ``files``:
-    how many there may be, with the older ones (``log``.1 is the youngest of them).
-    ``stdin``: "inherit" (the supervisor's), "null", "stream" (a pipe from those who attach), "tty" (a terminal for
-    them), "own" (a terminal for the supervisor's as well).
-    ``stdout``, ``stderr``: "log", "stream" (logged, and for those who attach), "null", "tty".
-    ``pass_on``: the supervisor's own stdout and stderr get it too.
-    ``attach``: the socket for those who attach; "" is none.
-    ``name``: what stands before each line if the supervisor's own stdout is a terminal; "" is nothing.
-    ``journal``: fields of each entry in systemd's journal; without any there is no entry.
-    """
-
-    log: str = ""
-    most: int = 10 << 20
-    files: int = 5
-    stdin: str = "inherit"
-    stdout: str = "stream"
-    stderr: str = "stream"
-    pass_on: bool = False
-    attach: str = ""
-    name: str = ""
-    journal: tuple[tuple[str, str], ...] = ()
-
-    def terminal(self) -> bool:
-        """Tell whether the app gets a terminal."""
-        return self.stdin in {"tty", "own"} or "tty" in {self.stdout, self.stderr}
-
-
 class Place(Record):
     """Host-side paths and choices; "" means "none of it".
 
@@ -53,6 +23,7 @@ class Place(Record):
     ``keep``: what is there at the end stays, for ``delete`` to remove.
     ``exit_file``: gets the exit code at the end (``exit_dir``/NAME, one an app, for a pod).
     ``after_unlink``, ``after_rmdir``, ``rename_after``: what to remove and to move at the end, in this order.
+    ``after_run``: the program, with its arguments, that tidies up when all else is done.
     ``preserve_fds``: how many descriptors from 3 on the program keeps.
     ``on_failure``: the program that tells the user which step failed.
     ``no_pivot``: the root of the host is a ramfs, which cannot be pivoted away from.
@@ -61,7 +32,6 @@ class Place(Record):
     ``resctrl``: the container's groups in resctrl.
     ``keyring``: the name of the new session keyring; "" keeps the caller's.
     ``grace_ms``: how long a pod's apps get between TERM and KILL.
-    ``streams``: what the program reads and writes; None inherits all three from the supervisor.
     """
 
     id: str = ""
@@ -72,6 +42,7 @@ class Place(Record):
     console_socket: str = ""
     foreground: bool = True
     keep: bool = False
+    after_run: tuple[str, ...] = ()
     exit_file: str = ""
     exit_dir: str = ""
     after_unlink: tuple[str, ...] = ()
@@ -85,7 +56,6 @@ class Place(Record):
     resctrl: ResctrlLayout = ResctrlLayout()
     keyring: str = ""
     grace_ms: int = 10_000
-    streams: Streams | None = None
 
 
 class PodApp(Record):

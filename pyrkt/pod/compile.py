@@ -48,7 +48,13 @@ class Compiled(Record):
 
 
 def compiled(
-    parts: tuple[Part, ...], path: str, uuid: str, *, detach: bool = False, on_failure: tuple[str, ...] = ()
+    parts: tuple[Part, ...],
+    path: str,
+    uuid: str,
+    *,
+    detach: bool = False,
+    on_failure: tuple[str, ...] = (),
+    after: tuple[str, ...] = (),
 ) -> Compiled:
     """Return the plan that runs ``parts`` as pod ``uuid`` in the directory ``path``, where it lies when it runs.
 
@@ -80,6 +86,7 @@ def compiled(
         foreground=True,
         on_failure=on_failure,
         keyring=f"_ses.{uuid}",
+        after_run=after,
     )
     plan = compiler.pod(tuple(apps), host, place)
     return Compiled(

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from pyrkt.store import ImageRecord, Store
 
 
+NETNS = "/run/pyrkt/netns"
+"""net.netns.DIRECTORY: where the network namespaces of pods are mounted."""
+
+
 class Place(Record):
     """Where an app will be: its pod's UUID and directory, and the id mappings of a user namespace, if it has one."""
 
@@ -110,7 +114,8 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         working_dir=app.working_dir,
         readonly_rootfs=app.readonly_rootfs,
         hostname=ask.hostname,
-        net=ask.net,
+        net=ask.net if ask.net in ("none", "host") else "cni",
+        netns="" if ask.net in ("none", "host") else f"{NETNS}/{place.uuid}",
         interactive=ask.interactive,
         caps_retain=app.caps_retain,
         caps_remove=app.caps_remove,

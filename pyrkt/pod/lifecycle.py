@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]  # the C half of signal; its en
 import os
 import time
 
+from pyrkt.base import log
 from pyrkt.base.errors import Busy, NotFound, PyrktError, UsageError
 from pyrkt.base.record import Record
 from pyrkt.cgroup.host import read_text, unescape
@@ -79,7 +80,10 @@ def _first_process(pod: Pod) -> int:
 
 
 class Step(Record):
-    """One thing that gc does to a pod: "mark" (move to garbage) or "sweep" (remove)."""
+    """One thing that gc does to a pod: "mark" (move to garbage), "sweep" (remove) or "disconnect".
+
+    The last is for a prepared pod whose start was killed while it got its networks: it stays, they go.
+    """
 
     deed: str
     pod: Pod
@@ -88,6 +92,8 @@ class Step(Record):
     def __str__(self) -> str:
         if self.deed == "mark":
             return f'Moving pod "{self.pod.uuid}" to garbage'
+        if self.deed == "disconnect":
+            return f'Taking pod "{self.pod.uuid}" off its networks'
         return f'Garbage collecting pod "{self.pod.uuid}"'
 
 
@@ -111,6 +117,8 @@ def plan(pods: Pods, *, grace: float, expire_prepared: float, mark_only: bool, n
             if not mark_only and (grace <= 0 or target == directory.GARBAGE):
                 moved = pod.replace(place=target, path=pods.path(target, pod.uuid))
                 steps.append(Step(deed="sweep", pod=moved))
+        elif pod.place == directory.PREPARED and has_network(pod.path, pod.uuid) and not lock.is_held(pod.path):
+            steps.append(Step(deed="disconnect", pod=pod))
     return steps
 
 
@@ -121,7 +129,11 @@ def carry_out(pods: Pods, step: Step) -> bool:
     except (Busy, NotFound):
         return False
     try:
-        if step.deed == "mark":
+        if step.deed == "disconnect":
+            disconnect(held)
+        elif step.deed == "mark":
+            # At once: others may want its addresses and ports while it is kept to be looked at.
+            disconnect(held)
             pods.move(held, step.target)
         else:
             sweep(held)
@@ -150,6 +162,7 @@ def sweep(held: Held) -> None:
         pidfd.send_signal(process, _signal.SIGKILL)
         pidfd.wait(process, _AFTER_KILL_S)
         os.close(process)
+    disconnect(held, forget=True)
     remove_cgroups(*cgroups(pod))
     _unmount_below(held.path)
     try:
@@ -158,6 +171,23 @@ def sweep(held: Held) -> None:
         from pyrkt.pod import foreign  # noqa: PLC0415 - only an ordinary user's pods with users of their own need it
 
         foreign.remove(held.path)
+
+
+def has_network(path: str, uuid: str) -> bool:
+    """Tell whether networks of the pod in ``path`` are still to be left: it was killed before it could do that."""
+    return os.path.isdir(f"{path}/networks") or os.path.lexists(f"/run/pyrkt/netns/{uuid}")
+
+
+def disconnect(held: Held, *, forget: bool = False) -> None:
+    """Take a pod that has ended off its networks; what fails is warned of, and tried again unless ``forget``."""
+    if not has_network(held.path, held.uuid):
+        return
+    from pyrkt.pod import network  # noqa: PLC0415 - most pods have none, or have left theirs
+
+    try:
+        network.down(held.path, held.uuid, forget=forget)
+    except (PyrktError, OSError) as error:
+        log.warn(f"pod {held.uuid}: {error}")
 
 
 def _unmount_below(path: str) -> None:

@@ -99,11 +99,26 @@ def _fill(
     measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
     write_recipe(pod.path, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
-    plan = compiled(parts, final, pod.uuid, detach=detach, on_failure=on_failure())
+    networked = ask.net not in ("none", "host")
+    if networked and spaces.uids:
+        raise UsageError(
+            "a pod in a user namespace joins no networks by CNI", hint="--net=none or --net=host, or be root"
+        )
+    if networked:
+        _request(pod, ask)
+    after = tidy_up(pods, pod.uuid, ask.net)
+    plan = compiled(parts, final, pod.uuid, detach=detach, on_failure=on_failure(), after=after)
     write_plan(pod.path, plan)
     for record in images:
         source.store.images.touch(record.id)
     return (*(remark for one in chosen for remark in one.remarks()), *plan.remarks)
+
+
+def _request(pod: Held, ask: PodAsk) -> None:
+    """Write what the pod's networks are to be, for the moment when it starts."""
+    from pyrkt.pod.network import Request, write_request  # noqa: PLC0415 - most pods have no network
+
+    write_request(pod.path, Request(net=ask.net))
 
 
 def _choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: configure.Place) -> Chosen:
@@ -185,5 +200,17 @@ def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
 
 def on_failure() -> tuple[str, ...]:
     """Return the program that stage1 becomes to say which step failed."""
+    return own_program("failed")
+
+
+def tidy_up(pods: Pods, uuid: str, net: str) -> tuple[str, ...]:
+    """Return the program that stage1 runs when the pod has ended; none where nothing is to do."""
+    if net in ("none", "host"):
+        return ()
+    return own_program("--dir", os.path.dirname(pods.root), "net-down", uuid)
+
+
+def own_program(*words: str) -> tuple[str, ...]:
+    """Return the command line of pyrkt itself, for stage1 to run."""
     entry = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/cli/entry.py"
-    return (sys.executable, "-I", "-S", entry, *(("--debug",) if log.debugging() else ()), "failed")
+    return (sys.executable, "-I", "-S", entry, *(("--debug",) if log.debugging() else ()), *words)

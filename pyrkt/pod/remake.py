@@ -10,7 +10,7 @@ from pyrkt.bundle.write import RUNTIME, config_text
 from pyrkt.pod import directory
 from pyrkt.pod.compile import compiled, read_parts, write_plan
 from pyrkt.pod.directory import write_new
-from pyrkt.pod.prepare import on_failure, write_recipe
+from pyrkt.pod.prepare import on_failure, tidy_up, write_recipe
 from pyrkt.spec.legacy import runtime_half
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool,
         raise UsageError("--interactive is for one app only", hint="prepare the images in pods of their own")
     if interactive and detach:
         raise UsageError("--interactive needs the terminal that --detach leaves", hint="give one of the two")
-    if net == "host":
+    with open(f"{pod.path}/net", encoding="utf-8", errors="replace") as file:
+        prepared = file.read().strip()
+    if net and net != prepared:
         # Mounts and host files of the bundle depend on it; they were made when the pod was prepared.
         raise UsageError(
             "a prepared pod keeps the network it was prepared for", hint="pyrkt run --net=host, or prepare it so"
@@ -41,7 +43,8 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool,
         write_new(f"{home}/{RUNTIME}", fastjson.pretty(runtime_half(part.config)).encode(), 0o644)
     final = pods.path(directory.RUN, pod.uuid)
     write_recipe(pod.path, changed, detach=detach)
-    found = compiled(changed, final, pod.uuid, detach=detach, on_failure=on_failure())
+    after = tidy_up(pods, pod.uuid, prepared)
+    found = compiled(changed, final, pod.uuid, detach=detach, on_failure=on_failure(), after=after)
     write_plan(pod.path, found)
     for remark in found.remarks:
         log.warn(remark)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pyrkt.base import log
-from pyrkt.base.errors import Busy, InvalidSpec, NotFound, StartFailed, UsageError
+from pyrkt.base.errors import Busy, InvalidSpec, NotFound, PyrktError, StartFailed, UsageError
 from pyrkt.pod import directory, measure
 from pyrkt.stage1 import launch
 
@@ -13,35 +13,43 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Never
 
+    from pyrkt.base.dirs import ConfigDirs
     from pyrkt.pod.directory import Held, Pods
     from pyrkt.tpm.where import Log
 
 
-def become(pods: Pods, pod: Held, where: Log) -> Never:
-    """Measure ``pod`` in the log ``where``, move it to ``run`` and become its supervisor; the exit code is the app's.
+def become(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs) -> Never:
+    """Connect ``pod``, measure it in the log ``where``, move it to ``run`` and become its supervisor.
 
-    The lock goes with the process: it is freed at the very moment that nothing of the pod is left.
+    The exit code is the app's. The lock goes with the process: it is freed at the very moment that nothing of the pod
+    is left. ``dirs`` is the configuration of networks.
     """
     plan, causes = _read(pod.path)
-    program = _measured(where, pod, plan)
-    running = pods.move(pod, directory.RUN)
-    os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
-    _show(plan, causes)
-    launch.run(plan, causes, copy=program)
-
-
-def detach(pods: Pods, pod: Held, where: Log) -> int:
-    """Measure ``pod``, move it to ``run``, leave its supervisor in the background; return when all apps run: the pid.
-
-    Raises: StartFailed and what else the failed step was; what measuring raises.
-    """
-    plan, causes = _read(pod.path)
-    program = _measured(where, pod, plan)
-    running = pods.move(pod, directory.RUN)
-    os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
-    _show(plan, causes)
-    kept = _redirected(running.path)
+    running, program = _ready(pods, pod, where, dirs, plan)
     try:
+        _show(plan, causes)
+        launch.run(plan, causes, copy=program)
+    except BaseException:
+        _disconnect(running)
+        raise
+
+
+def detach(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs) -> int:
+    """Connect ``pod``, measure it, move it to ``run``, leave its supervisor in the background.
+
+    Returns when all apps run, with the pid.
+    Raises: StartFailed and what else the failed step was; what connecting and measuring raise.
+    """
+    plan, causes = _read(pod.path)
+    running, program = _ready(pods, pod, where, dirs, plan)
+    try:
+        _show(plan, causes)
+        kept = _redirected(running.path)
+    except BaseException:
+        _disconnect(running)
+        raise
+    try:
+        # From here on it is stage1 that tidies up.
         return launch.start(plan, causes, copy=program)
     finally:
         for number, descriptor in enumerate(kept):
@@ -50,17 +58,49 @@ def detach(pods: Pods, pod: Held, where: Log) -> int:
         os.close(running.descriptor)
 
 
-def _measured(where: Log, pod: Held, plan: bytes) -> int:
-    """Append what is about to run to the log ``where``; return the sealed copy of stage1 that is measured there."""
-    program = launch.program()
+def _ready(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs, plan: bytes) -> tuple[Held, int]:
+    """Do the last things before stage1 begins; return the pod in ``run``, and the sealed copy of stage1.
+
+    What fails leaves a pod that was prepared as it was, to be tried again, and nothing of one made for this run.
+    """
     try:
-        measure.launch(where, pod.path, [("pod", "", plan)], (("native", "", measure.digest_of(program)),))
+        _connect(pod, dirs)
+        program = _measured(where, pod, plan)
+        running = pods.move(pod, directory.RUN)
     except BaseException:
-        if pod.place == directory.PREPARE:  # nobody has heard of it yet
+        _disconnect(pod)
+        if pod.place == directory.PREPARE and not os.path.exists(f"{pod.path}/networks"):
             from pyrkt.store.remove import remove_tree  # noqa: PLC0415 - only failures pay
 
             remove_tree(pod.path)
         raise
+    os.set_inheritable(running.descriptor, True)  # noqa: FBT003 - os wants it so
+    return running, program
+
+
+def _connect(pod: Held, dirs: ConfigDirs) -> None:
+    """Give ``pod`` its networks, if it joins any."""
+    if os.path.exists(f"{pod.path}/network"):
+        from pyrkt.pod import network  # noqa: PLC0415 - most pods have none
+
+        network.up(pod.path, pod.uuid, dirs)
+
+
+def _disconnect(pod: Held) -> None:
+    """Take ``pod`` off its networks; what a plugin does not give back, gc asks for again."""
+    if os.path.exists(f"{pod.path}/networks"):
+        from pyrkt.pod import network  # noqa: PLC0415 - as above
+
+        try:
+            network.down(pod.path, pod.uuid)
+        except PyrktError as error:
+            log.warn(error.message)
+
+
+def _measured(where: Log, pod: Held, plan: bytes) -> int:
+    """Append what is about to run to the log ``where``; return the sealed copy of stage1 that is measured there."""
+    program = launch.program()
+    measure.launch(where, pod.path, [("pod", "", plan)], (("native", "", measure.digest_of(program)),))
     return program
 
 

@@ -99,8 +99,6 @@ DETACH = 184
 UNLINK_IN = 185
 CHOWN = 186
 LET_GO = 190
-STREAMS = 230
-STREAM_ENDS = 231
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -196,6 +194,4 @@ TABLE = {
     UNLINK_IN: ("UNLINK_IN", "s", 12),
     CHOWN: ("CHOWN", "sii", 1),
     LET_GO: ("LET_GO", "", 2),
-    STREAMS: ("STREAMS", "siiissb", 1),
-    STREAM_ENDS: ("STREAM_ENDS", "", 4),
 }

@@ -156,7 +156,6 @@ void relay_listen(void);
 void relay_size(void);
 void relay_polls(struct pollfd *polls); /* fills RELAY_POLLS of them */
 void relay_move(const struct pollfd *polls);
-void relay_hang_up(void);
 void relay_end(void);
 
 /* supervise.c */

@@ -1,6 +1,5 @@
 /* The supervisor: the host's side of a container, from the first step to the last. */
 #include "stage1.h"
-#include "streams.h"
 #include "text.h"
 
 #include <limits.h>
@@ -9,7 +8,6 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 static struct {
@@ -105,7 +103,6 @@ static _Noreturn void fail(u32 index, i64 error, i64 detail)
 		sys(__NR_pidfd_send_signal, self.child_fd, SIGKILL, NULL, 0);
 		wait_for(self.child_fd);
 	}
-	streams_drop();
 	relay_end();
 	self.exit_code = exit_code_of(index, (long)error);
 	long said = self.said; /* not what a hook says now */
@@ -332,7 +329,6 @@ static void pass_on(u32 number)
 	switch (number) {
 	case SIGCHLD:
 	case SIGPIPE:
-	case SIGXFSZ: /* ours: a log that became too large */
 		return;
 	case SIGWINCH:
 		if (relay_runs()) {
@@ -352,33 +348,25 @@ static void read_signals(void)
 
 static _Noreturn void watch(void)
 {
-	enum { SIGNALS, CHILD_END, CHANNEL, RELAY, STREAMS = RELAY + RELAY_POLLS };
-	struct pollfd polls[STREAMS + STREAMS_POLLS];
-	u32 count = streams_run() ? STREAMS + STREAMS_POLLS : STREAMS;
+	enum { SIGNALS, CHILD_END, CHANNEL, RELAY };
+	struct pollfd polls[RELAY + RELAY_POLLS];
 	for (;;) {
-		i64 patience = streams_patience();
-		struct timespec limit = {.tv_sec = patience / 1000, .tv_nsec = patience % 1000 * 1000000};
 		polls[SIGNALS] = (struct pollfd){.fd = (int)super.signals, .events = POLLIN};
 		polls[CHILD_END] = (struct pollfd){.fd = (int)self.child_fd, .events = POLLIN};
 		polls[CHANNEL] = (struct pollfd){.fd = (int)self.channel, .events = POLLIN};
 		relay_polls(polls + RELAY);
-		if (streams_run())
-			streams_polls(polls + STREAMS);
-		if (sys(__NR_ppoll, polls, count, patience < 0 ? NULL : &limit, NULL, 8) < 0)
+		if (sys(__NR_ppoll, polls, RELAY + RELAY_POLLS, NULL, NULL, 8) < 0)
 			continue;
 		if (self.channel >= 0 && (polls[CHANNEL].revents || polls[CHILD_END].revents))
 			read_messages();
 		if (polls[SIGNALS].revents)
 			read_signals();
 		relay_move(polls + RELAY);
-		if (streams_run())
-			streams_move(polls + STREAMS);
 		if (polls[CHILD_END].revents)
 			break;
 	}
 	self.exit_code = wait_for(self.child_fd);
 	self.child = 0;
-	streams_end(super.signals);
 	relay_end();
 	after_steps();
 	sys_exit((int)self.exit_code);
@@ -424,7 +412,6 @@ _Noreturn void supervise(void)
 		r = adopted < self.plan.count ? adopt(adopted) : spawn();
 	if (r < 0)
 		fail_here(r);
-	streams_part();
 	if (adopted < self.plan.count)
 		watch();
 	parent_steps();

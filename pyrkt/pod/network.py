@@ -1,0 +1,307 @@
+"""The network of a pod: up before stage1 begins, down when all has ended; each may be killed, and done again.
+
+Everything that ``down`` needs is on the disk before it is needed: see ``net.cache``. Only pods that join networks of
+CNI come here; one with a loopback of its own, or in the host's network, needs none of this.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the C half of signal; its enums cost 3 ms
+import os
+
+from pyrkt.base import fastjson, log
+from pyrkt.base.atomic import write_file
+from pyrkt.base.errors import InvalidSpec, PyrktError, StartFailed
+from pyrkt.base.reader import Reader
+from pyrkt.base.record import Record
+from pyrkt.kernel import network as kernel
+from pyrkt.kernel import process
+from pyrkt.net import cache, chain, conf, modes, netns, plugin, ports, registry, result
+from pyrkt.net.cache import Attachment
+from pyrkt.net.plugin import PluginFailed, PluginMissing
+from pyrkt.net.ports import Published
+from pyrkt.pod import resolver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Never
+
+    from pyrkt.base.dirs import ConfigDirs
+    from pyrkt.net.conf import Network
+    from pyrkt.net.result import Result
+
+REQUEST, INFO = "network", "net-info.json"
+"""Files of the pod: what was asked of its network, and what came of it, as rkt shows it."""
+_ENDING = (_signal.SIGTERM, _signal.SIGHUP)
+_SIGNALS = (_signal.SIGINT, *_ENDING)
+_BROKEN = "the plugin is broken, or another one has undone what it did"
+
+
+class Request(Record):
+    """What a pod asks of its networks: --net in words, the ports to publish, what each plugin may be told beside."""
+
+    net: str
+    ports: tuple[Published, ...] = ()
+    bandwidth: dict[str, int] = {}  # noqa: RUF012 - records are frozen
+
+
+def write_request(pod: str, request: Request) -> None:
+    """Write what the pod in the directory ``pod`` asks for."""
+    value = {
+        "net": request.net,
+        "ports": [{name: getattr(port, name) for name in Published._fields} for port in request.ports],
+        "bandwidth": request.bandwidth,
+    }
+    write_file(f"{pod}/{REQUEST}", fastjson.dumps(value), durable=False)
+
+
+def read_request(pod: str) -> Request | None:
+    """Return what the pod asks for; None if it joins no network. Raises: InvalidSpec."""
+    path = f"{pod}/{REQUEST}"
+    try:
+        with open(path, "rb") as file:
+            reader = Reader(fastjson.loads(file.read(), path), path)
+    except FileNotFoundError:
+        return None
+    return Request(
+        net=reader["net"].text(),
+        ports=tuple(
+            Published(
+                name=item["name"].text(),
+                protocol=item["protocol"].text(),
+                pod_port=item["pod_port"].integer(1, 65535),
+                host_port=item["host_port"].integer(1, 65535),
+                host_ip=item["host_ip"].text(""),
+            )
+            for item in reader["ports"].items()
+        ),
+        bandwidth={name: value.integer(0, 1 << 62) for name, value in reader["bandwidth"].members()},
+    )
+
+
+def directories(dirs: ConfigDirs) -> tuple[str, ...]:
+    """Return the directories with configurations of networks, lightest first; rkt's own beside the machine's."""
+    rkt = ("/usr/lib/rkt/net.d", "/etc/rkt/net.d") if dirs.local == "/etc/pyrkt" else ()
+    return (*rkt, *(f"{directory}/net.d" for directory in dirs.lightest_first()))
+
+
+def places(dirs: ConfigDirs) -> tuple[str, ...]:
+    """Return the directories with plugins, the first one wins: beside the configurations, as in rkt, then the usual."""
+    return (*reversed(directories(dirs)), *plugin.PLACES)
+
+
+def networks(dirs: ConfigDirs) -> tuple[Network, ...]:
+    """Return the networks that the configuration describes. Raises: InvalidSpec naming file and place."""
+    return conf.load(directories(dirs))
+
+
+def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...]:
+    """Return the attachments that ``request`` comes to; touches nothing. Raises: NotFound, InvalidSpec."""
+    chosen = list(modes.select(modes.parse([request.net]), networks(dirs)))
+    target = -1
+    if request.ports:
+        target = modes.forwarding([network for network, _ in chosen])
+        chosen[target] = (ports.publishing(chosen[target][0]), chosen[target][1])
+    found = []
+    for number, (network, args) in enumerate(chosen):
+        given: dict[str, Any] = dict(_asked(args))
+        if number == target:
+            given[ports.CAPABILITY] = ports.mappings(request.ports)
+        if request.bandwidth:
+            given["bandwidth"] = request.bandwidth
+        found.append(
+            Attachment(
+                number=number,
+                network=network,
+                container=uuid,
+                netns=netns.path(uuid),
+                interface=f"eth{number}",
+                args=f"IgnoreUnknown=1;{args}" if args else "",
+                capabilities=given,
+                places=places(dirs),
+            )
+        )
+    return tuple(found)
+
+
+def _asked(args: str) -> Iterable[tuple[str, Any]]:
+    """Yield the capabilities behind the arguments that everybody knows."""
+    words = dict(pair.partition("=")[::2] for pair in args.split(";") if pair)
+    if "IP" in words:
+        yield "ips", [words["IP"]]
+    if "MAC" in words:
+        yield "mac", words["MAC"]
+
+
+def up(pod: str, uuid: str, dirs: ConfigDirs, *, first: int = 0) -> None:
+    """Give the pod in the directory ``pod`` its network; nothing to do where none was asked for.
+
+    ``first`` is the process whose namespace it becomes; 0 makes a new one.
+    Raises: StartFailed, NotFound, InvalidSpec, CannotCreate; whatever it is, nothing is left.
+    """
+    request = read_request(pod)
+    if request is None:
+        return
+    if cache.names(pod) or netns.exists(uuid):
+        down(pod, uuid)  # what an attempt left that was killed
+    attachments = plan(request, uuid, dirs)
+    previous = [(number, _signal.signal(number, _interrupted)) for number in _ENDING]
+    try:
+        _attach(pod, uuid, attachments, request, first)
+    except BaseException as error:
+        _give_up(pod, uuid, error)
+        if isinstance(error, OSError) and not isinstance(error, PyrktError):
+            raise StartFailed(f"failed to setup network: {error}", hint="pyrkt doctor says what works here") from None
+        raise
+    finally:
+        for number, handler in previous:
+            _signal.signal(number, handler)
+
+
+def _interrupted(number: int, _frame: object) -> Never:
+    raise SystemExit(128 + number)
+
+
+def _give_up(pod: str, uuid: str, error: BaseException) -> None:
+    """Take back what was done, and let nobody interrupt it."""
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _SIGNALS)
+    try:
+        down(pod, uuid)
+    except (PyrktError, OSError) as problem:
+        error.add_note(f"undoing: {problem}")
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+
+def _attach(pod: str, uuid: str, attachments: tuple[Attachment, ...], request: Request, first: int) -> None:
+    if first:
+        netns.hold(uuid, first)
+    else:
+        netns.make(uuid)
+    joined = [(attachment.network.name, attachment.interface) for attachment in attachments]
+    registry.claim(uuid, joined, request.ports)
+    results = []
+    for attachment in attachments:
+        cache.save(pod, attachment)
+        answer = _added(pod, attachment)
+        cache.save(pod, attachment.replace(result=answer, added=True))
+        found = result.parse(answer, f"the result of network {attachment.network.name}")
+        results.append((attachment, found))
+        _verify(attachment, found)
+    write_file(f"{pod}/{INFO}", fastjson.dumps([_info(*pair) for pair in results]), mode=0o644, durable=False)
+    resolver.fill(pod, tuple(found.dns for _, found in results))
+
+
+def _added(pod: str, attachment: Attachment) -> Any:
+    try:
+        return chain.add(attachment, lambda pid: cache.note_plugin(pod, pid, process.start_time(pid)))
+    except PluginFailed as error:
+        raise _named(error, attachment) from None
+
+
+def _named(error: PluginFailed, attachment: Attachment) -> PluginFailed:
+    """Return the failure of a plugin with the name of the network, and the words that rkt's users look for."""
+    kind = PluginMissing if isinstance(error, PluginMissing) else PluginFailed
+    network = attachment.network
+    hint = f"{error.hint} ({network.file})" if network.file else error.hint
+    return kind(f"failed to setup network {network.name}: {error.message}", hint=hint, code=error.code)
+
+
+def _verify(attachment: Attachment, found: Result) -> None:
+    """Believe no plugin: the interface is there, with the addresses that it says, and those that were asked for."""
+
+    def broken(problem: str, hint: str = _BROKEN) -> PluginFailed:
+        return _named(PluginFailed(problem, hint=hint), attachment)
+
+    if attachment.interface not in kernel.interfaces(attachment.netns):
+        raise broken(f"it is said to be done, but the pod has no {attachment.interface}")
+    lacking = kernel.lacking(attachment.netns, tuple(each.ip for each in found.addresses if each.family == 4))
+    if lacking:
+        raise broken(f"it is said to be done, but the pod does not have the address {lacking[0]}")
+    asked = dict(_asked(attachment.args))
+    has = {each.ip for each in found.addresses}
+    for ip in asked.get("ips", ()):
+        if ip.partition("/")[0] not in has:
+            raise broken(f"the pod did not get the address {ip}", "not every plugin takes IP=; host-local does")
+    macs = {each.mac.lower() for each in found.interfaces if each.name == attachment.interface and each.sandbox}
+    if "mac" in asked and asked["mac"].lower() not in macs:
+        raise broken(f"the pod did not get the address {asked['mac']}", "not every plugin takes MAC=; tuning does")
+
+
+def _info(attachment: Attachment, found: Result) -> dict[str, Any]:
+    """Return the network as rkt's list and status have it; ip6, mask6 and dns are ours."""
+    network = attachment.network
+    by_family = {each.family: each for each in reversed(found.addresses)}
+    main = by_family.get(4) or by_family.get(6)
+    value: dict[str, Any] = {
+        "netName": network.name,
+        "netConf": network.file,
+        "pluginPath": plugin.find(str(network.plugins[0]["type"]), attachment.places),
+        "ifName": attachment.interface,
+        "ip": main.ip if main else "",
+        "args": attachment.args.removeprefix("IgnoreUnknown=1;"),
+        "mask": main.mask() if main else "",
+    }
+    if 4 in by_family and 6 in by_family:
+        value |= {"ip6": by_family[6].ip, "mask6": by_family[6].mask()}
+    return value
+
+
+def down(pod: str, uuid: str, *, forget: bool = False) -> None:
+    """Take the pod off its networks, in reverse order, and remove its namespace. What is gone already is fine.
+
+    What a plugin does not give back stays known, for the next attempt; with ``forget`` it is warned of.
+    Raises: PluginFailed of the first that failed, when all else is done.
+    """
+    _end_plugin(pod)
+    failed: PyrktError | None = None
+    for name, attachment in reversed(_remembered(pod)):
+        if attachment is None:
+            log.warn(f"{name} cannot be read: what it was for stays as it is")
+            os.unlink(name)
+            continue
+        try:
+            _delete(pod, attachment, uuid)
+        except PluginFailed as error:
+            if not forget:
+                failed = failed or error
+                continue
+            log.warn(f"pod {uuid}: {error.message}")
+        cache.forget(pod, attachment)
+    netns.remove(uuid)
+    registry.release(uuid)
+    if failed:
+        raise failed
+    cache.close(pod)
+
+
+def _remembered(pod: str) -> list[tuple[str, Attachment | None]]:
+    found: list[tuple[str, Attachment | None]] = []
+    for name in cache.names(pod):
+        path = f"{pod}/{cache.DIRECTORY}/{name}"
+        try:
+            found.append((path, cache.read(path)))
+        except InvalidSpec:
+            found.append((path, None))
+    return found
+
+
+def _delete(pod: str, attachment: Attachment, uuid: str) -> None:
+    # After a reboot there is no namespace; plugins are told so, and give back the rest.
+    there = attachment if netns.exists(uuid) else attachment.replace(netns="")
+    try:
+        chain.delete(there, lambda pid: cache.note_plugin(pod, pid, process.start_time(pid)))
+    except PluginFailed as error:
+        raise PluginFailed(
+            f"network {attachment.network.name}: {error.message}",
+            hint=f"it is tried again by pyrkt gc; pyrkt rm {uuid[:8]} goes on without it",
+            code=error.code,
+        ) from None
+
+
+def _end_plugin(pod: str) -> None:
+    """End a plugin that outlived the pyrkt which had started it."""
+    pid, started = cache.noted_plugin(pod)
+    if pid > 0 and started and process.start_time(pid) == started:
+        plugin.end_group(pid)
