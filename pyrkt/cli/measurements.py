@@ -111,4 +111,4 @@ def _verdict(reading: Reading) -> str:
     pods = {entry.content["pod"] for entry in found if "pod" in entry.content}
     text = f"{len(found)} records of {len(pods)} pods, each as its digests say, none missing\n"
     dead = replay.interruptions(reading)
-    return f"{text}{dead} writers died while they appended; nothing was launched by them\n" if dead else text
+    return f"{text}writers that died while they appended, and launched nothing: {dead}\n" if dead else text

@@ -6,6 +6,8 @@ The form is that of systemd's own log: records of the TCG Canonical Event Log, J
 
 from __future__ import annotations
 
+from sys import version_info
+
 from pyrkt.base import fastjson
 
 TYPE_CHECKING = False
@@ -23,6 +25,9 @@ FORMAT = 1
 BEGIN, INTERRUPTED = "begin", "interrupted"
 IMAGE, POD_MANIFEST, APP_CONFIG, PLAN, STAGE1 = "image", "pod-manifest", "app-config", "plan", "stage1"
 """The types of events; those of a launch in their order."""
+
+# The interpreter's own: hashlib would load OpenSSL, which takes longer (3 ms) than a launch has to hash.
+_HASHES = ("_sha2", "_sha2") if version_info >= (3, 12) else ("_sha256", "_sha512")
 
 SEPARATOR, END = b"\x1e", b"\n"
 
@@ -47,22 +52,11 @@ def sha256(data: bytes) -> str:
 
 
 def _functions() -> tuple[Callable[[bytes], Any], ...]:
-    # Those of the interpreter itself: hashlib loads OpenSSL, which takes longer (3 ms) than a launch has to hash.
     try:
-        import _sha2  # type: ignore[import-not-found]  # noqa: PLC0415 - from Python 3.12 on
-    except ImportError:
-        pass
-    else:
-        return _sha2.sha256, _sha2.sha384, _sha2.sha512
-    try:
-        from _sha256 import sha256 as short  # type: ignore[import-not-found]  # noqa: PLC0415
-        from _sha512 import sha384 as middle  # type: ignore[import-not-found]  # noqa: PLC0415
-        from _sha512 import sha512 as long  # noqa: PLC0415
+        short, long = map(__import__, _HASHES)
     except ImportError:  # an interpreter built without them
-        import hashlib  # noqa: PLC0415
-
-        return hashlib.sha256, hashlib.sha384, hashlib.sha512
-    return short, middle, long
+        short = long = __import__("hashlib")
+    return short.sha256, long.sha384, long.sha512
 
 
 def line(number: int, content: dict[str, Any]) -> bytes:
