@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pyrkt.base.errors import ImageRefused, InvalidSpec, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pyrkt.store.rootfs import Rootfs
 
 MAX_ID = (1 << 32) - 2
 """2**32 - 1 is "no change" to setresuid(2)."""
@@ -53,10 +51,20 @@ class Group:
     members: tuple[str, ...]
 
 
+class Files(Protocol):
+    """What of a root file system is asked, be it trees of the store or a running container."""
+
+    def read(self, path: str, limit: int = ...) -> bytes | None:
+        """Return the content of a regular file, at most ``limit`` bytes; None if there is none."""
+
+    def owner(self, path: str) -> tuple[int, int] | None:
+        """Return (uid, gid) of what ``path`` leads to; None if it leads to nothing."""
+
+
 class Accounts:
     """The passwd and group files of one image; a name or number found twice means the first, as getpwnam(3) has it."""
 
-    def __init__(self, rootfs: Rootfs) -> None:
+    def __init__(self, rootfs: Files) -> None:
         """Read both files below ``rootfs``. Raises: ImageRefused if one is larger than 1 MiB or has an endless line."""
         self._rootfs = rootfs
         self.users = tuple(_users(_lines(rootfs, "/etc/passwd")))
@@ -156,7 +164,7 @@ def unknown(kind: str, name: str, names: list[str]) -> InvalidSpec:
     )
 
 
-def _lines(rootfs: Rootfs, path: str) -> list[list[bytes]]:
+def _lines(rootfs: Files, path: str) -> list[list[bytes]]:
     data = rootfs.read(path, _FILE_MAX) or b""
     lines = data.split(b"\n")
     if any(len(line) > _LINE_MAX for line in lines):

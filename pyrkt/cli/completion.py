@@ -47,6 +47,7 @@ def script() -> str:
 
     visible = [name for name, command in COMMANDS.items() if not command.hidden]
     tables = {"run": flags.RUN, "prepare": flags.PREPARE, "run-prepared": flags.RUN_PREPARED, "fetch": flags.FETCH}
+    tables |= {"enter": flags.ENTER, "exec": flags.ENTER}
     cases = [f'    {name}) words="--help {_names(table)} @GLOBAL@" ;;' for name, table in tables.items()]
     return (
         _SCRIPT.replace("@CASES@", "\n".join(cases))

@@ -180,6 +180,23 @@ def _bound(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
 RUN = (*_RUN, *_NETWORK, *_POD, _NAME, *_PULL, _QUIET, *_bound(_APP))
 PREPARE = (*_POD, *_NETWORK[:2], _NAME, *_PULL, _QUIET, *_bound(_APP))
 RUN_PREPARED = (*_RUN, *_NETWORK)
+ENTER = (
+    Flag(name="app", kind="text", metavar="NAME", help="Which app; needed if the pod has several."),
+    Flag(name="tty", kind="bool", aliases=("t",), help="Give it a terminal; the default where there is one."),
+    Flag(name="interactive", kind="bool", aliases=("i",), help="Nothing: standard input is always passed on."),
+    Flag(name="env", kind="list", aliases=("e",), metavar="NAME=VALUE", help="Set a variable beside those of the app."),
+    Flag(
+        name="user",
+        kind="text",
+        aliases=("u",),
+        metavar="USER[:GROUP]",
+        help="Whom to run as, names being the image's. enter: root; exec: the app's own user.",
+    ),
+    Flag(
+        name="cwd", kind="text", aliases=("w",), metavar="DIR", help="Where to run. Default: the app's own directory."
+    ),
+    Flag(name="detach", kind="bool", aliases=("d",), help="Do not wait; it gets no input, and nobody its output."),
+)
 FETCH = (
     Flag(name="full", kind="bool", help="Print the whole id."),
     Flag(name="json", kind="bool", help="Print one JSON object an image."),

@@ -96,6 +96,10 @@ class _Parser:
         """Take the flag ``word``, and its value from ``rest`` (in reverse order) where it needs one."""
         name, equals, value = word.partition("=")
         flag = self.table.get(name)
+        if flag is None and self.switches(word):
+            for letter in word[1:]:
+                self.flag(f"-{letter}", rest)
+            return
         if flag is None:
             raise UsageError(
                 f"unknown flag {name}", hint="--help lists the flags; arguments for the app stand after --"
@@ -116,6 +120,11 @@ class _Parser:
                 raise UsageError(f"{name} specified multiple times for the same image", hint="give it once an image")
             else:
                 target[flag.name] = value
+
+    def switches(self, word: str) -> bool:
+        """Tell whether ``word`` is several switches in one, as -it."""
+        known = [self.table.get(f"-{letter}") for letter in word[1:]]
+        return word[1:2] != "-" and all(flag is not None and flag.kind == "bool" for flag in known)
 
     def target(self, flag: Flag, name: str) -> dict[str, Value]:
         if flag.binds == "pod" or (flag.binds == "both" and not self.images):

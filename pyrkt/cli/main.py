@@ -72,6 +72,8 @@ COMMANDS: dict[str, Command] = {
     "run": _hand("run", "run", "Run images in a pod."),
     "prepare": _hand("run", "prepare", "Make a pod ready to run, and print its UUID."),
     "run-prepared": _hand("start", "run_prepared", "Run a pod that was prepared."),
+    "enter": _hand("enter", "enter", "Run a command in an app of a pod, as root there."),
+    "exec": _hand("enter", "run_in", "Run a command in an app of a pod, as the app's user."),
     "list": _click("pods", "list_pods", "List the pods."),
     "status": _click("pods", "status", "Show the state of a pod."),
     "stop": _click("pods", "stop", "Stop pods."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,8 @@ from pyrkt.image.unpack.flatten import flatten
 from pyrkt.pod import configure, directory, ids, measure
 from pyrkt.pod.compile import Part, compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
+from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
+from pyrkt.pod.program import own_program as own_program  # noqa: PLC0414
 from pyrkt.pod.start import made
 from pyrkt.store.remove import remove_tree
 
@@ -198,19 +199,8 @@ def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
     write_new(f"{path}/made", made(detach=detach).encode())
 
 
-def on_failure() -> tuple[str, ...]:
-    """Return the program that stage1 becomes to say which step failed."""
-    return own_program("failed")
-
-
 def tidy_up(pods: Pods, uuid: str, net: str) -> tuple[str, ...]:
     """Return the program that stage1 runs when the pod has ended; none where nothing is to do."""
     if net in ("none", "host"):
         return ()
     return own_program("--dir", os.path.dirname(pods.root), "net-down", uuid)
-
-
-def own_program(*words: str) -> tuple[str, ...]:
-    """Return the command line of pyrkt itself, for stage1 to run."""
-    entry = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/cli/entry.py"
-    return (sys.executable, "-I", "-S", entry, *(("--debug",) if log.debugging() else ()), *words)

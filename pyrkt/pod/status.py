@@ -88,17 +88,20 @@ def status(pod: Pod) -> Status:
     )
 
 
-def record(pod: Pod) -> tuple[int, int]:
-    """Return (pid, start time) of the pod's first process, as stage1 wrote it; (0, 0) before that."""
-    words = pod.read("pid").split()
+def record(pod: Pod, file: str = "pid") -> tuple[int, int]:
+    """Return (pid, start time) as stage1 wrote it; (0, 0) before that.
+
+    ``file``: "pid" of the pod's first process, "supervisor", "apps/NAME/pid".
+    """
+    words = pod.read(file).split()
     if len(words) == 2 and all(word.isascii() and word.isdigit() and len(word) < 20 for word in words):
         return int(words[0]), int(words[1])
     return 0, 0
 
 
-def open_process(pod: Pod) -> int:
-    """Return a pidfd of the pod's first process; -1 if it is not there, or its number means another one by now."""
-    pid, started = record(pod)
+def open_process(pod: Pod, file: str = "pid") -> int:
+    """Return a pidfd of the process that ``file`` names; -1 if it is gone, or its number means another one by now."""
+    pid, started = record(pod, file)
     if pid <= 0:
         return -1
     try:

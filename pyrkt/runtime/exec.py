@@ -100,7 +100,7 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, co
         joining.joined(config, first[0]),
         container.bundle,
         facts,
-        _cgroups(container.cgroup, values["cgroup"], first[0], facts),
+        cgroups(container.cgroup, values["cgroup"], first[0], facts),
         place,
         launching.compiled_filter(config, settings),
         first,
@@ -121,7 +121,7 @@ def _launch(settings: Settings, values: dict[str, Any], container: Container, co
     return 0
 
 
-def _cgroups(layout: CgroupLayout, asked: list[str], pid: int, facts: Host) -> CgroupLayout:
+def cgroups(layout: CgroupLayout, asked: list[str], pid: int, facts: Host) -> CgroupLayout:
     """Return the cgroups that the process enters: the container's, unless --cgroup or the kernel wants others."""
     if asked:
         from pyrkt.runtime import subcgroups  # noqa: PLC0415 - people ask for it, engines do not
