@@ -76,6 +76,9 @@ COMMANDS: dict[str, Command] = {
     "exec": _hand("enter", "run_in", "Run a command in an app of a pod, as the app's user."),
     "list": _click("pods", "list_pods", "List the pods."),
     "status": _click("pods", "status", "Show the state of a pod."),
+    "top": _click("stats", "top", "Watch what pods use: processors, memory, processes, io."),
+    "stats": _click("stats", "show_stats", "Print what pods use, for people or machines."),
+    "ps": _click("stats", "ps", "Show the processes of a pod."),
     "stop": _click("pods", "stop", "Stop pods."),
     "rm": _click("pods", "remove", "Remove pods that have ended."),
     "gc": _click("pods", "collect", "Remove what pods left behind."),
@@ -219,12 +222,24 @@ def find(words: list[str]) -> tuple[str, list[str]]:
     return f"{name} {_match(words[1], below, ' '.join(words[:2]))}", words[2:]
 
 
+_RKTS = frozenset(
+    (
+        *("cat-manifest", "completion", "config", "enter", "export", "fetch", "gc", "help", "image", "list", "prepare"),
+        *("rm", "run", "run-prepared", "status", "stop", "trust", "version"),
+    )
+)
+"""What rkt's users abbreviate: "stat" and "ex" go on to mean status and export, whatever we have beside them."""
+
+
 def _match(word: str, names: list[str], whole: str) -> str:
     if word in names:
         return word
     found = [
         name for name in names if word and name.startswith(word) and not COMMANDS.get(name, COMMANDS["run"]).hidden
     ]
+    if len(found) > 1 and word == whole:
+        known = [name for name in found if name in _RKTS]
+        found = known if len(known) == 1 else found
     if len(found) == 1:
         return found[0]
     if found:

@@ -106,10 +106,7 @@ class Inside:
 
 def chosen(pod: Pod, app: str) -> str:
     """Return the app ``app`` of ``pod``, the only one if "". Raises: UsageError naming them, NotFound."""
-    try:
-        names = sorted(os.listdir(f"{pod.path}/apps"))
-    except FileNotFoundError:
-        names = []
+    names = states.app_names(pod)
     listed = ", ".join(names) or "none"
     if app in names:
         return app

@@ -225,6 +225,19 @@ def app_cgroups(pod: Pod, name: str) -> tuple[str, ...]:
     return tuple(path for path in cgroups(pod)[0] if path.endswith(ends))
 
 
+def app_names(pod: Pod) -> tuple[str, ...]:
+    """Return the names of the pod's apps, also of those that were added since it was made; sorted."""
+    try:
+        return tuple(sorted(os.listdir(f"{pod.path}/apps")))
+    except FileNotFoundError:
+        return ()
+
+
+def pod_cgroups(pod: Pod) -> tuple[str, ...]:
+    """Return the cgroups that hold those of all apps, one a hierarchy; none where each app stands alone."""
+    return tuple(path for path in cgroups(pod)[0] if path.endswith(f"/pyrkt-{pod.uuid}"))
+
+
 def _mount(pod: Pod, mount: Reader, volumes: dict[str, Reader]) -> dict[str, Any]:
     name = mount["volume"].text("")
     volume = volumes.get(name, Reader({}, "manifest"))
