@@ -36,6 +36,8 @@ class Maker:
 
         Raises: what fetching, configuring and compiling raise; then nothing is left of the pod.
         """
+        if ask.name and not os.path.isdir(self.pods.root):
+            self.source()  # makes the data directory, with the checks of who may be in it
         # Nobody else may take the name until the pod that has it can be seen.
         name_lock = self.pods.claim_name(ask.name) if ask.name else -1
         try:

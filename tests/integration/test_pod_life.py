@@ -150,6 +150,13 @@ def test_names(stored: Pyrkt, image: str) -> None:
     stored.ok("rm", "web")
 
 
+def test_the_first_pod_of_a_data_directory_may_have_a_name(stored: Pyrkt, image: str, tmp_path: Path) -> None:
+    tool = Pyrkt(tmp_path / "new")
+    tool.base.mkdir()
+    assert tool.ok("run", "--name=first", image, "--", "echo", "here") == "here\n"
+    assert tool.clean() == []
+
+
 def test_list_shows_a_row_an_app(stored: Pyrkt, image: str) -> None:
     uuid = stored.detached(image, "--name=a", "--", "sleep", "600", "---", image, "--name=b", "--", "sleep", "600")
     try:
