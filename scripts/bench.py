@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import bench_engines
+import bench_pods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -220,14 +221,19 @@ class Bench:
         (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
         return layout
 
-    def _small(self) -> Path:
+    def small(self) -> str:
+        """Return the reference of an image of one program."""
         layout = self.base / "layout-1"
-        return layout if layout.exists() else self._layout([tar_of([(self.base / "bundle/rootfs", "")])])
+        if not layout.exists():
+            self._layout([tar_of([(self.base / "bundle/rootfs", "")])])
+        return f"oci:{layout}:1"
 
-    def _pyrkt(self, *words: str | Path) -> list[str]:
+    def command(self, *words: str | Path) -> list[str]:
+        """Return a command line of pyrkt's with a store of its own."""
         return [str(self.pyrkt), f"--dir={self.store}", "--insecure-options=image,http", *map(str, words)]
 
-    def _podman(self, *words: str | Path) -> list[str]:
+    def podman(self, *words: str | Path) -> list[str]:
+        """Return a command line of podman's with a store of its own."""
         place = self.base / "podman"
         return ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp",
                 "--storage-driver", "overlay", "--events-backend", "file", "--cgroup-manager", "cgroupfs",
@@ -235,17 +241,17 @@ class Bench:
 
     def image(self) -> Times:
         """Time running a stored image without network."""
-        reference = f"oci:{self._small()}:1"
-        call(*self._pyrkt("fetch", reference))
-        call(*self._podman("pull", reference))
-        image = subprocess.run(self._podman("images", "-q"), capture_output=True, check=True).stdout.decode().split()[0]
+        reference = self.small()
+        call(*self.command("fetch", reference))
+        call(*self.podman("pull", reference))
+        image = subprocess.run(self.podman("images", "-q"), capture_output=True, check=True).stdout.decode().split()[0]
         bundle = self.base / "bundle"
         limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
         with bench_engines.engines(self.base / "engines", self.base / "bundle/rootfs") as (docker, ctr):
             return in_turns(
                 {
-                    "pyrkt run": lambda: timed(*self._pyrkt("run", "--net=none", reference)),
-                    "podman run": lambda: timed(*self._podman("run", "--rm", "--network=none", *limits, image)),
+                    "pyrkt run": lambda: timed(*self.command("run", "--net=none", reference)),
+                    "podman run": lambda: timed(*self.podman("run", "--rm", "--network=none", *limits, image)),
                     "docker run": lambda: timed(
                         *docker, "run", "--rm", "--network=none", bench_engines.IMAGE, "/bin/true"
                     ),
@@ -257,15 +263,15 @@ class Bench:
 
     def prepared(self) -> Times:
         """Time run-prepared against crun run of a bundle."""
-        reference = f"oci:{self._small()}:1"
-        call(*self._pyrkt("fetch", reference))
+        reference = self.small()
+        call(*self.command("fetch", reference))
         bundle = self.base / "bundle"
 
         def once() -> float:
-            command = self._pyrkt("prepare", "--quiet", reference)
+            command = self.command("prepare", "--quiet", reference)
             uuid = subprocess.run(command, capture_output=True, check=True).stdout.decode().split()[-1]
             begin = time.perf_counter()
-            call(*self._pyrkt("run-prepared", uuid))
+            call(*self.command("run-prepared", uuid))
             return (time.perf_counter() - begin) * 1000
 
         return in_turns(
@@ -287,13 +293,13 @@ class Bench:
             def pyrkt() -> float:
                 shutil.rmtree(self.store, ignore_errors=True)
                 begin = time.perf_counter()
-                call(*self._pyrkt("fetch", f"docker://{reference}"))
+                call(*self.command("fetch", f"docker://{reference}"))
                 return (time.perf_counter() - begin) * 1000
 
             def podman() -> float:
-                subprocess.run(self._podman("rmi", "--all", "--force"), check=False, **QUIET)  # type: ignore[call-overload]
+                subprocess.run(self.podman("rmi", "--all", "--force"), check=False, **QUIET)  # type: ignore[call-overload]
                 begin = time.perf_counter()
-                call(*self._podman("pull", "--tls-verify=false", f"docker://{reference}"))
+                call(*self.podman("pull", "--tls-verify=false", f"docker://{reference}"))
                 return (time.perf_counter() - begin) * 1000
 
             return in_turns({"pyrkt fetch": pyrkt, "podman pull": podman}, max(3, self.runs // 4))
@@ -301,7 +307,7 @@ class Bench:
     def _sleeping(self) -> tuple[subprocess.Popen[bytes], str]:
         mark = self.base / f"uuid-{self.name()}"
         process = subprocess.Popen(
-            self._pyrkt("run", f"--uuid-file-save={mark}", f"oci:{self._small()}:1", "--exec=/bin/sleep", "--", "1000"),
+            self.command("run", f"--uuid-file-save={mark}", self.small(), "--exec=/bin/sleep", "--", "1000"),
             **QUIET,  # type: ignore[call-overload]
         )
         for _ in range(400):
@@ -316,7 +322,7 @@ class Bench:
 
     def memory(self) -> Times:
         """Return KiB of PSS of what pyrkt keeps for one running pod (its supervisor and PID 1, not the app)."""
-        call(*self._pyrkt("fetch", f"oci:{self._small()}:1"))
+        call(*self.command("fetch", self.small()))
         kib = []
         for _ in range(5):
             process, uuid = self._sleeping()
@@ -325,17 +331,17 @@ class Bench:
                 kept += [int(x) for x in subprocess.check_output(["pgrep", "-P", str(process.pid)]).split()]
                 kib.append(sum(pss(pid) for pid in kept if "sleep" not in Path(f"/proc/{pid}/cmdline").read_text()))
             finally:
-                call(*self._pyrkt("stop", "--force", uuid))
+                call(*self.command("stop", "--force", uuid))
                 process.wait(20)
         return {"pyrkt KiB per pod": kib}
 
     def slope(self) -> Times:
         """Return the start times of 200 pods kept prepared behind one another: first 20, last 20."""
-        call(*self._pyrkt("fetch", f"oci:{self._small()}:1"))
+        call(*self.command("fetch", self.small()))
         times = []
         for _ in range(200):
             begin = time.perf_counter()
-            call(*self._pyrkt("run", f"oci:{self._small()}:1"))
+            call(*self.command("run", self.small()))
             times.append((time.perf_counter() - begin) * 1000)
         return {"pods 1-20": times[:20], "pods 181-200": times[-20:]}
 
@@ -467,13 +473,25 @@ def verdict(row: str, figures: dict[str, dict[str, float]]) -> str:
     return f"  {'met' if ratio <= most else 'NOT met'}: {ratio} x {peer}, at most {most}"
 
 
+def many(bench: Bench, given: argparse.Namespace) -> None:
+    """Measure many pods at once and print what came of it."""
+    found = bench_pods.pods(bench, bench.small(), given.pods, given.peers)
+    if given.svg:
+        given.svg.write_text(bench_pods.svg(found))
+    print(f"\npods: {given.pods} of pyrkt's at once, {given.peers} of each peer's: run -d of a small image, no network")
+    print("\n".join(f"  {line}" for line in bench_pods.lines(found)))
+
+
 def main() -> int:
     """Measure the rows asked for and print a table, or JSON."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--bin", type=Path, required=True)
     arguments.add_argument("--runs", type=int, default=20)
     arguments.add_argument("--json", action="store_true")
-    arguments.add_argument("rows", nargs="*", choices=[[], *ROWS])
+    arguments.add_argument("--pods", type=int, default=bench_pods.PODS, help="of the row pods: how many of ours")
+    arguments.add_argument("--peers", type=int, default=bench_pods.PEERS, help="of the row pods: how many of each peer")
+    arguments.add_argument("--svg", type=Path, help="of the row pods: where to draw the start times")
+    arguments.add_argument("rows", nargs="*", choices=[[], *ROWS, "pods"])
     given = arguments.parse_args()
     unified = Path("/sys/fs/cgroup/unified")
     if unified.is_mount():
@@ -482,6 +500,9 @@ def main() -> int:
     results = {}
     try:
         for row in given.rows or ROWS:
+            if row == "pods":
+                many(bench, given)
+                continue
             results[row] = figures_of(getattr(bench, row)())
             if not given.json:
                 print(f"\n{row}: {getattr(Bench, row).__doc__}")
