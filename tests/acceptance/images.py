@@ -26,15 +26,16 @@ def _listed(pairs: dict[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in pairs.items()]
 
 
-def _manifest(name: str, app: dict[str, Any], annotations: dict[str, str]) -> dict[str, Any]:
-    manifest = {
+def manifest(name: str, app: dict[str, Any], annotations: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the manifest of the image example.com/NAME; without a user of its own it runs as root."""
+    value = {
         "acKind": "ImageManifest",
         "acVersion": "0.8.11",
         "name": f"example.com/{name}",
         "labels": _listed(_LABELS),
         "app": {"user": "0", "group": "0"} | app,
     }
-    return manifest | ({"annotations": _listed(annotations)} if annotations else {})
+    return value | ({"annotations": _listed(annotations)} if annotations else {})
 
 
 def manifests() -> dict[str, dict[str, Any]]:
@@ -61,7 +62,7 @@ def manifests() -> dict[str, dict[str, Any]]:
         "documentation": "https://example.com/ace/documentation",
         "authors": "nobody in particular",
     }
-    return {MAIN: _manifest(MAIN, main, remarks), SIDEKICK: _manifest(SIDEKICK, sidekick, {})}
+    return {MAIN: manifest(MAIN, main, remarks), SIDEKICK: manifest(SIDEKICK, sidekick)}
 
 
 def layout(directory: Path, manifest: dict[str, Any], program: Path, target: str = "ace-validator") -> Path:
@@ -112,5 +113,5 @@ def entries(aci: Path) -> dict[str, tuple[object, ...]]:
 def probe(directory: Path, busybox: Path, script: str) -> Path:
     """Make the ACI of an app of ours that looks around in the pod by a shell."""
     app = {"exec": ["/bin/busybox", "sh", "-c", script], "mountPoints": [{"name": "database", "path": "/db"}]}
-    source = layout(directory / "probe", _manifest(PROBE, app, {}), busybox, "bin/busybox")
+    source = layout(directory / "probe", manifest(PROBE, app), busybox, "bin/busybox")
     return build(source, directory / "probe.aci")
