@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.acceptance import images
 from tests.support.pods import umoci
@@ -112,7 +113,7 @@ def _root(place: Path) -> Path:
     return root
 
 
-def _aci(place: Path, name: str, app: dict[str, object]) -> Path:
+def _aci(place: Path, name: str, app: dict[str, Any]) -> Path:
     manifest = images.manifest(name, app | {"mountPoints": [{"name": "data", "path": "/data"}]})
     (place / "manifest").write_text(json.dumps(manifest))
     return images.build(place, place.parent / f"{name}.aci")
