@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pyrkt.bundle.isolators import Limits, Report
     from pyrkt.bundle.options import IdRange, RunOptions
     from pyrkt.bundle.users import Identity
+    from pyrkt.bundle.volumes import Seat
+    from pyrkt.spec.appc import Isolator
     from pyrkt.store.rootfs import Rootfs
 
 OCI_VERSION = "1.0.2"
@@ -53,7 +55,9 @@ class Bundle:
 
     ``files`` are names below files/, ``volumes`` directories below volumes/; ``reports`` and ``warnings`` are for
     the user. ``pre_start`` and ``post_stop`` are the command lines of the app's event handlers (``bundle.handlers``);
-    as far as a bundle alone can run them they are hooks of ``config``, too.
+    as far as a bundle alone can run them they are hooks of ``config``, too. ``seats`` tells of the volumes;
+    ``replaced`` are files of the rootfs that have to become directories for them. ``isolators`` say in appc's words
+    what limits the image and the options set together.
     """
 
     config: Config
@@ -63,6 +67,9 @@ class Bundle:
     warnings: tuple[str, ...] = ()
     pre_start: tuple[str, ...] = ()
     post_stop: tuple[str, ...] = ()
+    seats: tuple[Seat, ...] = ()
+    replaced: tuple[str, ...] = ()
+    isolators: tuple[Isolator, ...] = ()
 
 
 def assemble(
@@ -100,7 +107,15 @@ def assemble(
         annotations=dict(program.annotations),
         linux=_linux(program, options, held),
     )
-    return Bundle(config=config, files=names, volumes=placed.own, reports=reports, warnings=placed.warnings)
+    return Bundle(
+        config=config,
+        files=names,
+        volumes=placed.own,
+        reports=reports,
+        warnings=placed.warnings,
+        seats=placed.seats,
+        replaced=placed.replaced,
+    )
 
 
 def hostname(options: RunOptions) -> str:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Source: appc 0.8, executor, "Execution Environment"; Docker's is the same."""
 
+CONTAINER = "pyrkt"
+"""The value of $container: which executor runs the app (systemd's convention, required by appc)."""
+OWN_VARIABLES = ("AC_APP_NAME", "AC_METADATA_URL", "container")
+"""Variables that tell an app of a pod where it is; nobody may tell it otherwise. Source: as PATH."""
+
 # appc 0.8, os/linux/capabilities: the default bounding set. Docker came to the same fourteen.
 CAPABILITIES = (
     "CAP_AUDIT_WRITE",

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pyrkt.spec.runtime import Config
     from pyrkt.store.rootfs import Rootfs
 
-CONTAINER = "pyrkt"
-"""The value of $container: which executor runs the app (systemd's convention, required by appc)."""
-
 
 def configure(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> Config:
     """Return the config.json for ``manifest`` on ``rootfs``; ``compose`` gives what must lie beside it, too."""
@@ -50,7 +47,9 @@ def compose(
     who = accounts.appc(options.user or app.user, options.group or app.group, gids)
     limits, reports = isolators.read(app.isolators, options)
     points = [volumes.Point(name=each.name, path=each.path, readonly=each.read_only) for each in app.mount_points]
-    placed = volumes.place(points, options.mounts, rootfs=rootfs, implicit=options.implicit_volumes)
+    placed = volumes.place(
+        points, options.mounts, rootfs=rootfs, implicit=options.implicit_volumes, nested=options.nested_volumes
+    )
     cwd = options.working_dir or app.working_directory
     if not rootfs.is_dir(cwd) and not volumes.covers(placed.targets, cwd):
         raise NotFound(
@@ -69,6 +68,7 @@ def compose(
         hooks=hooks,
     )
     bundle = assemble(program, placed, options, rootfs, reports)
+    bundle = replace(bundle, isolators=isolators.in_force(app.isolators, options))
     commands = {handler.name: handler.exec for handler in app.event_handlers}
     return replace(
         bundle,
@@ -107,7 +107,7 @@ def _environment(manifest: ImageManifest, app: App, options: RunOptions, who: Id
         base["TERM"] = "xterm"
     asked = {**base, **options.inherit_env, **app.environment, **options.set_env, **options.env}
     # These two tell the app where it is; nobody may tell it otherwise.
-    return asked | {"AC_APP_NAME": app_name(manifest, options), "container": CONTAINER}
+    return asked | {"AC_APP_NAME": app_name(manifest, options), "container": defaults.CONTAINER}
 
 
 def _handlers(app: App, rootfs: Rootfs, env: Mapping[str, str]) -> tuple[Hooks | None, list[str]]:

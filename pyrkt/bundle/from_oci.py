@@ -6,14 +6,16 @@ obey: what an image says must never steer its host.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyrkt.base.errors import UsageError
 from pyrkt.bundle import defaults, isolators, volumes
-from pyrkt.bundle.assemble import Bundle, Program, assemble
+from pyrkt.bundle.assemble import Program, assemble
 from pyrkt.bundle.users import Accounts
 
 if TYPE_CHECKING:
+    from pyrkt.bundle.assemble import Bundle
     from pyrkt.bundle.options import RunOptions
     from pyrkt.bundle.users import Identity
     from pyrkt.spec.image import ImageConfig
@@ -58,7 +60,8 @@ def compose(image: ImageConfig, rootfs: Rootfs, options: RunOptions) -> Bundle:
     limits, _ = isolators.read((), options)
     kept, dropped = _labels(image)
     points = [volumes.Point(name=volume_name(path), path=path) for path in image.volumes]
-    placed = volumes.place(points, options.mounts, rootfs=rootfs, implicit=options.implicit_volumes)
+    # Docker has always let one volume lie in another one, and such images are about.
+    placed = volumes.place(points, options.mounts, rootfs=rootfs, implicit=options.implicit_volumes, nested=True)
     program = Program(
         args=_args(image, options),
         env=_environment(image, options, who),
@@ -67,16 +70,17 @@ def compose(image: ImageConfig, rootfs: Rootfs, options: RunOptions) -> Bundle:
         limits=limits,
         annotations={**_annotations(image), **kept, **options.annotations},
     )
-    bundle = assemble(program, placed, options, rootfs)
+    bundle = replace(assemble(program, placed, options, rootfs), isolators=isolators.in_force((), options))
     if not dropped:
         return bundle
     told = f"label {dropped[0]!r} of the image{' and others' if dropped[1:] else ''} gives no orders here: left out"
-    return Bundle(config=bundle.config, files=bundle.files, volumes=bundle.volumes, warnings=(*bundle.warnings, told))
+    return replace(bundle, warnings=(*bundle.warnings, told))
 
 
 def volume_name(path: str) -> str:
     """Return how docker2aci, and so rkt's --volume, calls an image's volume: "/var/tmp" is "volume-var-tmp"."""
-    return "volume-" + "-".join(part for part in path.lower().split("/") if part)
+    words = "".join(char if char.isascii() and char.isalnum() else " " for char in path.lower()).split()
+    return "-".join(("volume", *words))
 
 
 def _args(image: ImageConfig, options: RunOptions) -> tuple[str, ...]:
@@ -108,7 +112,9 @@ def _environment(image: ImageConfig, options: RunOptions, who: Identity) -> dict
     if options.interactive:
         base["TERM"] = "xterm"
     own = dict(variable.split("=", 1) for variable in image.env)
-    return {**base, **options.inherit_env, **own, **options.set_env, **options.env}
+    asked = {**base, **options.inherit_env, **own, **options.set_env, **options.env}
+    # In a pod it is an app among apps; a bundle of its own is what the image says.
+    return asked | {"AC_APP_NAME": options.name, "container": defaults.CONTAINER} if options.pod_uuid else asked
 
 
 def _annotations(image: ImageConfig) -> dict[str, str]:

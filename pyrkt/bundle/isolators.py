@@ -13,6 +13,7 @@ from pyrkt.base.errors import InvalidSpec, UsageError
 from pyrkt.base.units import quantity, quantity_milli
 from pyrkt.bundle import defaults, seccomp
 from pyrkt.spec import capabilities
+from pyrkt.spec.appc_isolators import ISOLATORS, Isolator
 from pyrkt.spec.runtime import (
     BlockIO,
     Cpu,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pyrkt.bundle.options import RunOptions
-    from pyrkt.spec.appc import Isolator
 
 CPU_PERIOD = 100_000
 """Microseconds; the kernel's default and everybody's."""
@@ -91,6 +91,35 @@ def read(isolators: Sequence[Isolator], options: RunOptions) -> tuple[Limits, tu
         else:
             reports.append(Report(name=name, verdict="ignored", reason=_IGNORED.get(name, "unknown")))
     return _with_options(limits, options), tuple(reports)
+
+
+def in_force(isolators: Sequence[Isolator], options: RunOptions) -> tuple[Isolator, ...]:
+    """Return the isolators that count in the end: each name once, the options' in the place of what they replace.
+
+    Those that nobody knows are left out.
+    """
+    gone = _overridden(options)
+    last = {each.name: each for each in isolators if each.name in ISOLATORS and each.name not in gone}
+    return (*last.values(), *(Isolator(name=name, value=value) for name, value in _said(options).items()))
+
+
+def _said(options: RunOptions) -> dict[str, Any]:
+    """Return what the options ask for as isolators."""
+    sets = {"retain": options.caps_retain, "remove": options.caps_remove}
+    found: dict[str, Any] = {
+        "resource/memory": None if options.memory is None else {"limit": str(options.memory)},
+        "resource/cpu": None if options.cpu_milli is None else {"limit": f"{options.cpu_milli}m"},
+        "os/linux/cpu-shares": options.cpu_shares,
+        "os/linux/oom-score-adj": options.oom_score_adj,
+        "os/linux/no-new-privileges": options.no_new_privileges,
+    }
+    if "capabilities" not in options.insecure:
+        for mode, names in sets.items():
+            found[f"os/linux/capabilities-{mode}-set"] = None if names is None else {"set": list(names)}
+    if options.seccomp is not None and "seccomp" not in options.insecure:
+        choice = options.seccomp
+        found[f"os/linux/seccomp-{choice.mode}-set"] = {"set": list(choice.syscalls), "errno": choice.errno}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _overridden(options: RunOptions) -> dict[str, str]:

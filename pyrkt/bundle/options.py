@@ -20,7 +20,8 @@ class VolumeMount:
     ``name`` is what mount points of the image are satisfied by; ``target``, an absolute path in the container, is
     empty where only that name says it: then a volume that no mount point names is left out, as rkt does.
     ``kind`` "host" is the directory or file ``source`` of the host; "empty" a directory that lives as long as the
-    pod, made with ``mode``, ``uid`` and ``gid``. ``readonly`` None leaves it to the mount point.
+    pod, made with ``mode``, ``uid`` and ``gid``. ``readonly`` None leaves it to the mount point. ``is_file``: the
+    source is no directory.
     """
 
     target: str = ""
@@ -32,6 +33,7 @@ class VolumeMount:
     mode: int = 0o755
     uid: int = 0
     gid: int = 0
+    is_file: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ class RunOptions:
     devices: tuple[DeviceNode, ...] = ()
     oom_score_adj: int | None = None
     mounts: tuple[VolumeMount, ...] = ()
+    nested_volumes: bool = False
     userns: bool = False
     uid_mappings: tuple[IdRange, ...] = ()
     gid_mappings: tuple[IdRange, ...] = ()

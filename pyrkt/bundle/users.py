@@ -133,10 +133,14 @@ class Accounts:
         )
 
     def _appc_number(self, kind: str, text: str, names: list[str]) -> int:
+        if text == "root":
+            return 0  # the kernel's own, whether or not the image has a file that says so
         if text.startswith("/"):
             owner = self._rootfs.owner(text)
             if owner is None:
-                raise InvalidSpec(f"{kind} {text!r}: the image has no such file", document="image")
+                raise InvalidSpec(
+                    printable(f"{kind} {text!r}: the image has no such file or directory"), document="image"
+                )
             return owner[0 if kind == "user" else 1]
         if _is_number(text):
             return number(text, kind)

@@ -23,11 +23,50 @@ POLICIES: dict[str, PullPolicy] = {"never": "never", "new": "new", "update": "up
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 
 
+_IN_A_MANIFEST = ("volume", "mount", "port", "set-env", "set-env-file", "inherit-env", "pull-policy")
+"""Flags that a pod manifest leaves no room for: it says all of that itself, or names images by their ids."""
+
+
 def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str]) -> PodAsk:
     """Return the pod that ``line`` asks for.
 
-    Raises: UsageError, InvalidSpec; NotFound for a --set-env-file that is not there.
+    Raises: UsageError, InvalidSpec; NotFound for a --set-env-file or --pod-manifest that is not there.
     """
+    asked = PodAsk(
+        apps=(),
+        name=line.text("name"),
+        hostname=hostname(line.text("hostname")),
+        net=network(line.list("net")),
+        interactive=line.is_set("interactive"),
+        overlay=not line.is_set("no-overlay"),
+        private_users=line.is_set("private-users"),
+        insecure=insecure,
+        exit_policy=policies.exit_policy(line.text("exit-policy", "until-any-fails"), "--exit-policy"),
+        strict=line.is_set("strict"),
+        nested_volumes=line.is_set("nested-volumes"),
+        linked_volumes=line.is_set("linked-volumes"),
+    )
+    asked = _by_manifest(line, asked) if line.text("pod-manifest") else _by_flags(line, asked, environ)
+    if asked.interactive and len(asked.apps) > 1:
+        raise UsageError("--interactive is for one app only", hint="run the images in pods of their own")
+    if asked.interactive and line.is_set("detach"):
+        raise UsageError("--interactive needs the terminal that --detach leaves", hint="give one of the two")
+    return asked
+
+
+def _by_manifest(line: Line, asked: PodAsk) -> PodAsk:
+    given = [f"--{name}" for name in _IN_A_MANIFEST if name in line.flags]
+    if given or line.images:
+        what = given[0] if given else f"the image {line.images[0].text}"
+        raise UsageError(
+            "conflicting flags set with --pod-manifest (see --help)", hint=f"leave out {what}: the manifest says it"
+        )
+    from pyrkt.pod import manifest
+
+    return manifest.read(os.path.abspath(line.text("pod-manifest")), asked)
+
+
+def _by_flags(line: Line, asked: PodAsk, environ: Mapping[str, str]) -> PodAsk:
     if not line.images:
         raise UsageError(
             "must provide at least one image", hint="pyrkt run docker://host/name, pyrkt run example.com/app"
@@ -43,24 +82,12 @@ def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str]) -> Pod
                 f"--mount names the volume {mount.volume!r}, which no --volume describes",
                 hint=f"--volume {mount.volume},kind=host,source=/DIRECTORY",
             )
-    if line.is_set("interactive") and len(apps) > 1:
-        raise UsageError("--interactive is for one app only", hint="run the images in pods of their own")
-    if line.is_set("interactive") and line.is_set("detach"):
-        raise UsageError("--interactive needs the terminal that --detach leaves", hint="give one of the two")
     from_files = tuple(pair for path in line.list("set-env-file") for pair in _env_file(path))
-    return PodAsk(
+    return asked.replace(
         apps=apps,
         volumes=volumes,
         env=_merged(from_files, (_env("--set-env", text) for text in line.list("set-env"))),
         inherited=tuple(f"{name}={value}" for name, value in environ.items()) if line.is_set("inherit-env") else (),
-        name=line.text("name"),
-        hostname=hostname(line.text("hostname")),
-        net=network(line.list("net")),
-        interactive=line.is_set("interactive"),
-        overlay=not line.is_set("no-overlay"),
-        private_users=line.is_set("private-users"),
-        insecure=insecure,
-        exit_policy=policies.exit_policy(line.text("exit-policy", "until-any-fails"), "--exit-policy"),
     )
 
 
@@ -156,7 +183,7 @@ def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
         user_annotations=tuple(_pair("--user-annotation", item) for item in words("user-annotation")),
         user_labels=tuple(_pair("--user-label", item) for item in words("user-label")),
         signature=os.path.abspath(text("signature")) if text("signature") else "",
-        fatal=flags.get("fatal", True) is True,
+        fatal=flags.get("fatal") is not False and policies.switch(dict(annotations), policies.FATAL, default=True),
         **_restart(text("restart"), text("restart-delay"), dict(annotations)),
     )
 
@@ -292,7 +319,7 @@ def _volume(text: str) -> Volume:
             name=name,
             kind="host",
             source=source,
-            read_only=_boolean(flag, "readOnly", fields.get("readOnly", "false")),
+            read_only=_read_only(flag, fields),
             recursive=_boolean(flag, "recursive", fields.get("recursive", "true")),
         )
     if kind != "empty":
@@ -304,11 +331,15 @@ def _volume(text: str) -> Volume:
     return Volume(
         name=name,
         kind="empty",
-        read_only=_boolean(flag, "readOnly", fields.get("readOnly", "false")),
+        read_only=_read_only(flag, fields),
         mode=int(mode, 8),
         uid=_integer(f"{flag}: uid", fields.get("uid", ""), 0, (1 << 32) - 2) or 0,
         gid=_integer(f"{flag}: gid", fields.get("gid", ""), 0, (1 << 32) - 2) or 0,
     )
+
+
+def _read_only(flag: str, fields: Mapping[str, str]) -> bool | None:
+    return _boolean(flag, "readOnly", fields["readOnly"]) if "readOnly" in fields else None
 
 
 def _only(flag: str, fields: dict[str, str], allowed: tuple[str, ...]) -> None:

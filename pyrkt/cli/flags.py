@@ -86,6 +86,15 @@ _POD = (
     Flag(name="no-overlay", kind="bool", help="Copy the root file system instead of overlaying it."),
     Flag(name="private-users", kind="bool", help="Run in a user namespace."),
     Flag(
+        name="pod-manifest",
+        kind="text",
+        metavar="FILE",
+        help="Run the pod that this appc manifest describes, instead of images.",
+    ),
+    Flag(name="strict", kind="bool", help="Refuse to run unless every isolator is enforced as it stands."),
+    Flag(name="nested-volumes", kind="bool", help="Let one volume be mounted within another."),
+    Flag(name="linked-volumes", kind="bool", help="Let the source of a volume be, or lie behind, a symlink."),
+    Flag(
         name="exit-policy",
         kind="text",
         metavar="POLICY",

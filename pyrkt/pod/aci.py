@@ -14,9 +14,10 @@ from pyrkt.base import fastjson
 from pyrkt.base.errors import CannotCreate, InvalidSpec, NotFound, printable
 from pyrkt.base.reader import Reader
 from pyrkt.image.unpack.copy import is_own
-from pyrkt.pod.configure import AC_VERSION, appc_manifest
+from pyrkt.pod.configure import appc_manifest
+from pyrkt.pod.status import IMAGE_ID, IMAGE_NAME
 from pyrkt.spec import appc_types
-from pyrkt.spec.appc import is_identifier, parse_image_manifest
+from pyrkt.spec.appc import AC_VERSION, is_identifier, parse_image_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +98,7 @@ def manifest(app: dict[str, Any], store: Store | None) -> bytes:
     found = {**image.get("app", {}), **app.get("app", {})}
     found["environment"] = [one for one in found.get("environment", []) if _is_portable(one)]
     labels = {one["name"]: one["value"] for one in image.get("labels") or app["image"].get("labels", [])}
+    labels = {name: value for name, value in labels.items() if name not in (IMAGE_ID, IMAGE_NAME)}
     if "arch" in labels:
         labels["arch"] = _ARCHITECTURES.get(labels["arch"], labels["arch"])
     value: dict[str, Any] = {

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 class Volume(Record):
     """A volume of the pod: a directory or file of the host, or an empty directory that lives as long as the pod.
 
-    ``mode`` (permission bits), ``uid`` and ``gid`` are those of an empty volume's directory.
+    ``read_only`` None leaves it to each mount point. ``mode`` (permission bits), ``uid`` and ``gid`` are those of an
+    empty volume's directory.
     """
 
     name: str
     kind: str
     source: str = ""
-    read_only: bool = False
+    read_only: bool | None = None
     recursive: bool = True
     mode: int = 0o755
     uid: int = 0
@@ -28,10 +29,26 @@ class Volume(Record):
 
 
 class Mount(Record):
-    """Where an app wants a volume."""
+    """Where an app wants a volume: one of the pod's, or ``own``, which only this app has."""
 
     volume: str
     target: str
+    own: Volume | None = None
+
+
+class Port(Record):
+    """A port of an app that is made reachable on the host: ``host_port`` of ``host_ip`` ("": of every address).
+
+    Which one is said by an app, which calls a port of its own ``name``; or, unless ``pod_port`` is 0, right here:
+    ``count`` ports from ``pod_port`` on, of ``protocol``.
+    """
+
+    name: str
+    host_port: int
+    host_ip: str = ""
+    protocol: str = ""
+    pod_port: int = 0
+    count: int = 1
 
 
 class IoLimit(Record):
@@ -57,9 +74,13 @@ class App(Record):
 
     ``restart``: "no", "on-failure" or "always"; ``restart_max`` times at most (0: any number), each after
     ``restart_delay_ms``. ``fatal``: when it fails for good, the pod ends, if the pod's policy says so.
+    ``image_id``, of a pod manifest: the image must be this one; ``image`` is then how to fetch it, if it is not stored
+    ("": not at all). ``override``, of a pod manifest, too: the JSON of an appc app that takes the place of the image's.
     """
 
     image: str
+    image_id: str = ""
+    override: str = ""
     name: str = ""
     args: tuple[str, ...] = ()
     exec: str = ""
@@ -94,6 +115,8 @@ class PodAsk(Record):
     """A whole pod.
 
     ``env`` beats the image's environment, ``inherited`` yields to it. ``net`` is "none" or "host".
+    ``isolators``: JSON of the pod's own. ``strict``: refuse to run where one of them, or of an app's, is not enforced
+    as it stands. ``nested_volumes``, ``linked_volumes``: a volume may lie in another one; its source may be a symlink.
     ``exit_policy``: the pod ends when an app has failed ("any-failure"), when all have ended ("all"), or when one
     has ("any"); in each case when none is left.
     """
@@ -110,6 +133,14 @@ class PodAsk(Record):
     private_users: bool = False
     insecure: frozenset[str] = frozenset()
     exit_policy: str = "any-failure"
+    isolators: str = ""
+    strict: bool = False
+    nested_volumes: bool = False
+    linked_volumes: bool = False
+    ports: tuple[Port, ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    user_annotations: tuple[tuple[str, str], ...] = ()
+    user_labels: tuple[tuple[str, str], ...] = ()
 
 
 class Pull(Record):

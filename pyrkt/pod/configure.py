@@ -13,18 +13,16 @@ from pyrkt.base.record import Record
 from pyrkt.bundle import from_appc, from_oci
 from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, RunOptions, SeccompChoice, VolumeMount
 from pyrkt.bundle.volumes import check_source
-from pyrkt.spec.appc import AC_VERSION, ImageManifest, parse_image_manifest
+from pyrkt.spec import appc
 from pyrkt.spec.image import ImageConfig
 from pyrkt.store import Rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from pyrkt.bundle.assemble import Bundle
     from pyrkt.pod.ask import App, Device, PodAsk, Volume
     from pyrkt.pod.ask import IoLimit as AskedIo
-    from pyrkt.spec.runtime import Config
     from pyrkt.store import ImageRecord, Store
 
 
@@ -68,24 +66,35 @@ def compose(ask: PodAsk, app: App, record: ImageRecord, store: Store, place: Pla
 
     Raises: UsageError, InvalidSpec, ImageRefused, NotFound as ``bundle`` finds them.
     """
-    for volume in ask.volumes:
+    for volume in (*ask.volumes, *(mount.own for mount in app.mounts if mount.own)):
         if volume.kind == "host":
-            check_source(volume.source)
+            check_source(volume.source, linked=ask.linked_volumes)
     asked = options(ask, app, app_name(app, record), place)
-    return compose_image(record, store, asked)
+    return compose_image(record, store, asked, overriding(app))
 
 
-def compose_image(record: ImageRecord, store: Store, asked: RunOptions) -> Bundle:
-    """Return the container of a stored image under the options ``asked``."""
+def compose_image(record: ImageRecord, store: Store, asked: RunOptions, override: appc.App | None = None) -> Bundle:
+    """Return the container of a stored image under the options ``asked``; ``override`` replaces its own app."""
+    if override:
+        manifest = appc.ImageManifest(name=plain_name(record), app=override)
+        return from_appc.compose(manifest, rootfs(store, record), asked)
     if record.kind == "appc":
         return from_appc.compose(appc_manifest(record, store), rootfs(store, record), asked)
     return from_oci.compose(oci_config(record, store), rootfs(store, record), asked)
 
 
-def appc_manifest(record: ImageRecord, store: Store) -> ImageManifest:
+def overriding(app: App) -> appc.App | None:
+    """Return the app that a pod manifest puts in the place of the image's; None if it has none."""
+    if not app.override:
+        return None
+    document = f"app {app.name} of the pod manifest"
+    return appc.App.parse(Reader(fastjson.loads(app.override, document), document))
+
+
+def appc_manifest(record: ImageRecord, store: Store) -> appc.ImageManifest:
     """Return the manifest of a stored ACI."""
     with store.blobs.open(record.manifest) as file:
-        return parse_image_manifest(file.read())
+        return appc.parse_image_manifest(file.read())
 
 
 def oci_config(record: ImageRecord, store: Store) -> ImageConfig:
@@ -128,6 +137,7 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         devices=tuple(map(_device, app.devices)),
         oom_score_adj=app.oom_score_adj,
         mounts=_mounts(ask, app, place),
+        nested_volumes=ask.nested_volumes,
         userns=private,
         uid_mappings=place.uid_mappings,
         gid_mappings=place.gid_mappings,
@@ -161,24 +171,39 @@ def _seccomp(text: str) -> SeccompChoice | None:
 def _mounts(ask: PodAsk, app: App, place: Place) -> tuple[VolumeMount, ...]:
     """Return the volumes where --mount puts them, and all of them for the mount points that the image names."""
     volumes = {volume.name: volume for volume in ask.volumes}
-    placed = [_mount(volumes[mount.volume], mount.target, place) for mount in app.mounts]
-    return (*placed, *(_mount(volume, "", place) for volume in ask.volumes))
+    placed = []
+    for mount in app.mounts:
+        volume = mount.own or volumes[mount.volume]
+        name = own_volume(app, volume) if mount.own else volume.name
+        placed.append(_mount(volume, name, mount.target, place))
+    return (*placed, *(_mount(volume, volume.name, "", place) for volume in ask.volumes))
 
 
-def _mount(volume: Volume, target: str, place: Place) -> VolumeMount:
+def _mount(volume: Volume, name: str, target: str, place: Place) -> VolumeMount:
+    host = volume.kind == "host"
     return VolumeMount(
         target=target,
-        source=volume_path(volume, place.path),
+        source=volume.source if host else f"{place.path}/volumes/{name}",
         name=volume.name,
-        kind="host" if volume.kind == "host" else "empty",
-        readonly=True if volume.read_only else None,
+        kind="host" if host else "empty",
+        readonly=volume.read_only,
         recursive=volume.recursive,
+        is_file=host and not os.path.isdir(volume.source),
     )
 
 
-def volume_path(volume: Volume, path: str) -> str:
-    """Return the directory of the host behind ``volume`` of the pod in ``path``; an empty one's lies in the pod."""
-    return volume.source if volume.kind == "host" else f"{path}/volumes/{volume.name}"
+def own_volume(app: App, volume: Volume) -> str:
+    """Return the directory of an empty volume that only ``app`` has; no volume of a pod has a dot in its name."""
+    return f"{app.name}.{volume.name}"
+
+
+def empty_volumes(ask: PodAsk) -> tuple[tuple[str, Volume], ...]:
+    """Return the directories below volumes/ that the pod needs, and the volume that each one is."""
+    found = [(volume.name, volume) for volume in ask.volumes if volume.kind == "empty"]
+    for app in ask.apps:
+        own = (mount.own for mount in app.mounts if mount.own and mount.own.kind == "empty")
+        found += [(own_volume(app, volume), volume) for volume in own]
+    return tuple(dict(found).items())
 
 
 def _status(flag: str, path: str) -> os.stat_result:
@@ -216,77 +241,3 @@ def _io(limit: AskedIo) -> IoLimit:
         read_iops=limit.riops,
         write_iops=limit.wiops,
     )
-
-
-def pod_app(app: App, name: str, record: ImageRecord, config: Config) -> dict[str, Any]:
-    """Return the app's entry of the pod manifest: the image, and what runs in the end. Source: appc 0.8.11, pods."""
-    process = config.process
-    value: dict[str, Any] = {"user": "0", "group": "0"}
-    if process is not None:
-        value = {
-            "exec": list(process.args),
-            "user": str(process.user.uid),
-            "group": str(process.user.gid),
-            "workingDirectory": process.cwd,
-            "environment": [dict(zip(("name", "value"), text.split("=", 1), strict=True)) for text in process.env],
-        }
-        if process.user.additional_gids:
-            value["supplementaryGIDs"] = list(process.user.additional_gids)
-    isolators = _isolators(app)
-    if isolators:
-        value["isolators"] = isolators
-    if app.user_annotations:
-        value["userAnnotations"] = dict(app.user_annotations)
-    if app.user_labels:
-        value["userLabels"] = dict(app.user_labels)
-    entry: dict[str, Any] = {
-        "name": name,
-        "image": {
-            "id": record.id,
-            **({"name": record.name} if record.name else {}),
-            "labels": [{"name": key, "value": text} for key, text in sorted(record.labels.items())],
-        },
-        "app": value,
-        "readOnlyRootFS": app.readonly_rootfs,
-        "mounts": [{"volume": mount.volume, "path": mount.target} for mount in app.mounts],
-    }
-    if app.annotations:
-        entry["annotations"] = [{"name": key, "value": text} for key, text in app.annotations]
-    return entry
-
-
-def _isolators(app: App) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    if app.memory:
-        found.append({"name": "resource/memory", "value": {"limit": str(app.memory)}})
-    if app.cpu:
-        found.append({"name": "resource/cpu", "value": {"limit": f"{app.cpu}m"}})
-    if app.cpu_shares:
-        found.append({"name": "os/linux/cpu-shares", "value": app.cpu_shares})
-    if app.oom_score_adj is not None:
-        found.append({"name": "os/linux/oom-score-adj", "value": app.oom_score_adj})
-    for name, caps in (("retain", app.caps_retain), ("remove", app.caps_remove)):
-        if caps:
-            found.append({"name": f"os/linux/capabilities-{name}-set", "value": {"set": list(caps)}})
-    return found
-
-
-def volume_entry(volume: Volume) -> dict[str, Any]:
-    """Return the volume's entry of the pod manifest."""
-    entry: dict[str, Any] = {"name": volume.name, "kind": volume.kind, "readOnly": volume.read_only}
-    if volume.kind == "host":
-        return entry | {"source": volume.source, "recursive": volume.recursive}
-    return entry | {"mode": f"{volume.mode:04o}", "uid": volume.uid, "gid": volume.gid}
-
-
-__all__ = [
-    "AC_VERSION",
-    "Place",
-    "app_name",
-    "compose",
-    "compose_image",
-    "options",
-    "pod_app",
-    "rootfs",
-    "volume_entry",
-]

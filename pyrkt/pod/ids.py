@@ -8,7 +8,7 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
-from pyrkt.base.errors import CannotCreate, NoPermission
+from pyrkt.base.errors import CannotCreate, NoPermission, UsageError
 from pyrkt.base.record import Record
 from pyrkt.bundle.options import IdRange
 from pyrkt.cgroup.host import read_text
@@ -39,6 +39,16 @@ class Mappings(Record):
     def shifted(self) -> bool:
         """Whether the root has to be a copy with owners of its own."""
         return self.shift > 0
+
+
+def on_host(ranges: tuple[IdRange, ...], number: int) -> int:
+    """Return which id of the host is behind ``number`` of the container. Raises: UsageError if there is none."""
+    if not ranges:
+        return number
+    for span in ranges:
+        if span.container <= number < span.container + span.size:
+            return span.host + number - span.container
+    raise UsageError(f"the user namespace of the pod has no id {number}", hint="map more ids, or take another one")
 
 
 def mappings(*, private: bool, pods: Pods, pod: Held) -> Mappings:

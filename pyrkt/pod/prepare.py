@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrkt.base import fastjson, log
-from pyrkt.base.errors import UsageError
+from pyrkt.base.errors import NoPermission, UsageError
 from pyrkt.base.record import Record
 from pyrkt.base.undo import Undo
 from pyrkt.bundle.write import write
 from pyrkt.image.unpack.flatten import flatten
-from pyrkt.pod import configure, directory, ids, measure
+from pyrkt.pod import configure, directory, ids, measure, reified
 from pyrkt.pod.compile import Part, compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyrkt.pod.ask import App, PodAsk
     from pyrkt.pod.directory import Held, Pods
     from pyrkt.pod.images import Source
-    from pyrkt.store import ImageRecord
+    from pyrkt.store import ImageRecord, Rootfs
 
 
 class Chosen(Record):
@@ -59,7 +59,7 @@ def prepare(ask: PodAsk, pods: Pods, source: Source, *, uuid_file: str = "", det
     """
     # From before the images are found: gc must not take them until the pod says that it uses them.
     with source.hold(), Undo() as undo:
-        images = [source.fetch(app.image, app.signature) for app in ask.apps]
+        images = [source.image(app) for app in ask.apps]
         _check_names(ask, images)
         pod = pods.create()
         undo.push(os.close, pod.descriptor)
@@ -93,10 +93,11 @@ def _fill(
     spaces = ids.mappings(private=ask.private_users, pods=pods, pod=pod)
     place = configure.Place(uuid=pod.uuid, path=final, uid_mappings=spaces.uids, gid_mappings=spaces.gids)
     chosen = tuple(_choose(ask, app, record, source, place) for app, record in zip(ask.apps, images, strict=True))
-    _directories(pod, ask)
+    _directories(pod, ask, spaces)
     copied = not ask.overlay or spaces.shifted
     parts = tuple(_write_app(pod, one, source, copied=copied, shift=spaces.shift) for one in chosen)
-    _manifest(pod, ask, chosen)
+    found = tuple(reified.Part(app=one.app, name=one.name, record=one.record, bundle=one.bundle) for one in chosen)
+    write_new(f"{pod.path}/pod", fastjson.dumps(reified.manifest(ask, found, source.store).dump()).encode())
     measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
     write_recipe(pod.path, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
@@ -141,15 +142,18 @@ def _origin(one: Chosen, source: Source) -> dict[str, Any]:
     return measure.origin(one.name, one.record, below.values())
 
 
-def _directories(pod: Held, ask: PodAsk) -> None:
+def _directories(pod: Held, ask: PodAsk, spaces: ids.Mappings) -> None:
     for name in ("apps", "logs", "status", "volumes"):
         os.mkdir(f"{pod.path}/{name}", 0o700)
-    for volume in ask.volumes:
-        if volume.kind == "empty":
-            path = f"{pod.path}/volumes/{volume.name}"
-            os.mkdir(path, 0o700)
-            os.chown(path, volume.uid, volume.gid)
-            os.chmod(path, volume.mode)  # after the chown, which would take setgid away
+    for name, volume in configure.empty_volumes(ask):
+        owner = ids.on_host(spaces.uids, volume.uid), ids.on_host(spaces.gids, volume.gid)
+        try:
+            _make_directory(f"{pod.path}/volumes/{name}", volume.mode, *owner)
+        except PermissionError:
+            raise NoPermission(
+                f"volume {name}: an ordinary user cannot give a directory to {volume.uid}:{volume.gid}",
+                hint="leave out uid and gid, or have the app change them",
+            ) from None
 
 
 def _write_app(pod: Held, one: Chosen, source: Source, *, copied: bool, shift: int) -> Part:
@@ -159,9 +163,12 @@ def _write_app(pod: Held, one: Chosen, source: Source, *, copied: bool, shift: i
     part = Part(name=one.name, config=one.bundle.config, pre_start=one.bundle.pre_start, post_stop=one.bundle.post_stop)
     root = configure.rootfs(source.store, one.record)
     write(Path(home), one.bundle, root)
+    if shift and one.bundle.volumes:
+        ids.shift(f"{home}/volumes", shift)
     if copied:
         os.rmdir(f"{home}/rootfs")
         flatten(root, Path(home, "rootfs"))
+        make_room(home + "/rootfs", root, one.bundle.replaced)
         if shift:
             ids.shift(f"{home}/rootfs", shift)
         return part
@@ -171,17 +178,33 @@ def _write_app(pod: Held, one: Chosen, source: Source, *, copied: bool, shift: i
     status = root.root().status
     os.chown(f"{home}/upper", status.st_uid, status.st_gid)
     os.chmod(f"{home}/upper", status.st_mode & 0o7777)
+    make_room(f"{home}/upper", root, one.bundle.replaced)
     return part.replace(lowers=tuple(reversed(root.lowers)))
 
 
-def _manifest(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...]) -> None:
-    value = {
-        "acVersion": configure.AC_VERSION,
-        "acKind": "PodManifest",
-        "apps": [configure.pod_app(one.app, one.name, one.record, one.bundle.config) for one in chosen],
-        "volumes": [configure.volume_entry(volume) for volume in ask.volumes],
-    }
-    write_new(f"{pod.path}/pod", fastjson.dumps(value).encode())
+def make_room(top: str, root: Rootfs, paths: tuple[str, ...]) -> None:
+    """Put a directory in the place of each file ``paths`` of ``root``, in its copy or its overlay's upper ``top``.
+
+    An upper directory hides the file below it; those on the way to it get the image's mode and owner.
+    """
+    for path in paths:
+        *above, name = path.strip("/").split("/")
+        here = top
+        for depth, part in enumerate(above, 1):
+            here = f"{here}/{part}"
+            entry = root.lookup("/".join(above[:depth]))
+            if entry is not None and not os.path.lexists(here):
+                _make_directory(here, entry.status.st_mode, entry.status.st_uid, entry.status.st_gid)
+        if os.path.lexists(f"{here}/{name}"):
+            os.unlink(f"{here}/{name}")
+        _make_directory(f"{here}/{name}", 0o755, os.geteuid(), os.getegid())
+
+
+def _make_directory(path: str, mode: int, uid: int, gid: int) -> None:
+    os.mkdir(path, 0o700)
+    if (uid, gid) != (os.geteuid(), os.getegid()):
+        os.chown(path, uid, gid)
+    os.chmod(path, mode & 0o7777)  # whatever the umask, and after the chown, which would take setgid away
 
 
 def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:

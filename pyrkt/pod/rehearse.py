@@ -19,7 +19,7 @@ NIL = "00000000-0000-0000-0000-000000000000"
 
 def rehearse(ask: PodAsk, pods: Pods, source: Source) -> Plan:
     """Return the plan that running ``ask`` would carry out. The images are fetched where they are missing."""
-    images = [source.fetch(app.image, app.signature) for app in ask.apps]
+    images = [source.image(app) for app in ask.apps]
     final = pods.path(directory.RUN, NIL)
     spaces = ids.rehearsed(private=ask.private_users)
     place = configure.Place(uuid=NIL, path=final, uid_mappings=spaces.uids, gid_mappings=spaces.gids)

@@ -74,8 +74,10 @@ def _recordable(ask: PodAsk, pull: Pull) -> bool:
         return False
     if any(app.devices or app.io or app.signature or app.image.startswith("file:") for app in ask.apps):
         return False
+    if any(app.image_id for app in ask.apps):
+        return False  # a pod manifest, which may hold passwords, too
     return all(
-        os.path.realpath(v.source) == v.source and os.path.exists(v.source) for v in ask.volumes if v.kind == "host"
+        os.path.realpath(v.source) == v.source and os.path.isdir(v.source) for v in ask.volumes if v.kind == "host"
     )
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pyrkt.pod.directory import Pod
 
 
+IMAGE_ID, IMAGE_NAME = "pyrkt/id", "pyrkt/name"
+"""Labels in a pod manifest of an image that is not appc's: its own id, and its name where appc has no form for it."""
+
+
 class AppStatus(Record):
     """One app of a pod. ``exit_code`` is None while it runs, or if nobody saw its end.
 
@@ -202,12 +206,13 @@ def _app(pod: Pod, app: Reader, volumes: dict[str, Reader], *, running: bool) ->
     exited = code.isascii() and code.isdigit() and len(code) < 4
     ran = pod.place in (directory.RUN, directory.EXITED_GARBAGE)
     home = f"{os.path.abspath(pod.path)}/apps/{name}"
+    labels = {label["name"].text(): label["value"].text() for label in app["image"]["labels"].items()}
     return AppStatus(
         name=name,
         bundle=home,
         cgroups=app_cgroups(pod, name) if running else (),
-        image_id=app["image"]["id"].text(""),
-        image_name=app["image"]["name"].text(""),
+        image_id=labels.get(IMAGE_ID) or app["image"]["id"].text(""),
+        image_name=labels.get(IMAGE_NAME) or app["image"]["name"].text(""),
         state="exited" if exited or (ran and not running) else "running" if running else "created",
         exit_code=int(code) if exited else None,
         created=changed(f"{home}/config.json"),

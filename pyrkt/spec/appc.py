@@ -405,7 +405,7 @@ class PodManifest:
             user_labels=r["userLabels"].text_map(),
         )
         if not manifest.apps:
-            raise r["apps"].fail("a pod needs at least one app")
+            raise r["apps"].fail("pod must contain at least one application")
         known_only(r["isolators"])
         _mounts_have_volumes(r["apps"], manifest)
         return manifest

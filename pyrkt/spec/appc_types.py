@@ -137,10 +137,15 @@ def unique(r: Reader, member: str) -> list[Reader]:
     return r.items()
 
 
+def is_variable(text: str) -> bool:
+    """Tell whether ``text`` can be the name of an environment variable."""
+    return _VARIABLE.fullmatch(text) is not None
+
+
 def variable(r: Reader) -> str:
     """Read the name of an environment variable."""
     text = r.text()
-    if not _VARIABLE.fullmatch(text):
+    if not is_variable(text):
         raise r.fail(f"{text[:200]!r} is not the name of an environment variable")
     return text
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,9 +168,24 @@ def make_layout(directory: Path, *config: str) -> Path:
     return directory
 
 
-def make_aci(path: Path, name: str = "example.com/box", app: dict[str, Any] | None = None, **more: Any) -> Path:
-    """Make an ACI of a busybox by tarfile; ``app`` adds to its app section."""
+def make_aci(
+    path: Path,
+    name: str = "example.com/box",
+    app: dict[str, Any] | None = None,
+    files: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Path:
+    """Make an ACI of a busybox by tarfile; ``app`` adds to its app section, ``files`` (path: text) to its root.
+
+    /owned belongs to 77:78; the group "users" is 100.
+    """
     root = make_root(path.parent / f"{path.name}.root")
+    (root / "etc/group").write_text("root:x:0:\nusers:x:100:\nuser:x:1000:\n")
+    (root / "owned").write_text("")
+    os.chown(root / "owned", 77, 78)
+    for file, text in (files or {}).items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(text)
     manifest = {
         "acKind": "ImageManifest",
         "acVersion": "0.8.11",

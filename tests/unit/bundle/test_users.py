@@ -99,6 +99,7 @@ def test_appc_refuses(tmp_path: Path, user: str, group: str, problem: str) -> No
 def test_an_image_without_accounts_has_numbers_only(tmp_path: Path) -> None:
     accounts = Accounts(Rootfs((str(tmp_path),)))
     assert accounts.oci("5:6") == Identity(uid=5, gid=6)
+    assert accounts.appc("root", "root", ()) == Identity(uid=0, gid=0)
     with pytest.raises(InvalidSpec) as caught:
         accounts.oci("root")
     assert "none at all" in caught.value.hint

@@ -8,7 +8,7 @@ import pytest
 
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.bundle.options import VolumeMount
-from pyrkt.bundle.volumes import OwnVolume, Point, check_source, covers, place
+from pyrkt.bundle.volumes import OwnVolume, Point, Seat, check_source, covers, place
 from pyrkt.spec.runtime import Mount
 from tests.unit.bundle.support import make_rootfs
 
@@ -24,8 +24,10 @@ def bind(target: str, source: str, options: tuple[str, ...] = RW) -> Mount:
     return Mount(destination=target, type="bind", source=source, options=options)
 
 
-def placed(tmp_path: Path, points: list[Point], *wanted: VolumeMount, implicit: bool = True) -> Placed:
-    return place(points, wanted, rootfs=make_rootfs(tmp_path), implicit=implicit)
+def placed(
+    tmp_path: Path, points: list[Point], *wanted: VolumeMount, implicit: bool = True, nested: bool = False
+) -> Placed:
+    return place(points, wanted, rootfs=make_rootfs(tmp_path), implicit=implicit, nested=nested)
 
 
 DB = Point(name="db", path="/db")
@@ -89,7 +91,7 @@ DB_RO = Point(name="db", path="/db", readonly=True)
     ],
 )
 def test_places(tmp_path: Path, points: list[Point], wanted: list[VolumeMount], mounts: tuple[Mount, ...]) -> None:
-    result = placed(tmp_path, points, *wanted)
+    result = placed(tmp_path, points, *wanted, nested=True)
     assert result.mounts == mounts
     assert result.targets == tuple(each.destination for each in mounts)
     assert result.own == ()
@@ -110,6 +112,77 @@ def test_an_empty_volume_is_made_as_asked(tmp_path: Path) -> None:
     result = placed(tmp_path, [], VolumeMount(target="/a/b-c", kind="empty", mode=0o700, uid=1, gid=2))
     assert result.own == (OwnVolume(path="volumes/0-a-b-c", mode=0o700, uid=1, gid=2),)
     assert result.mounts == (bind("/a/b-c", "volumes/0-a-b-c"),)
+
+
+LINKS = {"absolute": "/work", "relative": "srv", "up": "../../../srv/www", "nowhere": "/none", "root": "/"}
+
+
+@pytest.mark.parametrize(
+    ("target", "destination"),
+    [
+        ("/absolute/x", "/work/x"),
+        ("/relative/x", "/srv/x"),
+        ("/relative/.././absolute//x", "/work/x"),
+        ("/up/x", "/srv/www/x"),
+        ("/nowhere/a/b", "/none/a/b"),
+        ("/root/a", "/a"),
+        ("/srv/../../../x", "/x"),
+        ("/absolute", "/work"),
+    ],
+)
+def test_targets_are_what_their_links_lead_to(tmp_path: Path, target: str, destination: str) -> None:
+    for name, to in LINKS.items():
+        (tmp_path / name).symlink_to(to)
+    found = placed(tmp_path, [], VolumeMount(target=target, source="/s"))
+    assert found.targets == (destination,)
+    # A point of the image is the same place, however either is written.
+    both = placed(tmp_path, [Point(name="p", path=destination)], VolumeMount(target=target, source="/s"))
+    assert both.targets == (destination,)
+
+
+def test_below_another_volume_the_images_links_are_hidden(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/link").symlink_to("/work")
+    wanted = VolumeMount(target="/data/link/x", source="/1"), VolumeMount(target="/data", source="/2")
+    assert placed(tmp_path, [], *wanted, nested=True).targets == ("/data", "/data/link/x")
+
+
+def test_one_volume_within_another_is_an_error_unless_it_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("/data")
+    wanted = VolumeMount(target="/link/x", source="/1"), VolumeMount(target="/data", source="/2")
+    with pytest.raises(UsageError, match="the volume on /data/x lies within the one on /data") as caught:
+        placed(tmp_path, [], *wanted)
+    assert "--nested-volumes" in caught.value.hint
+    assert placed(tmp_path, [], *wanted, nested=True).targets == ("/data", "/data/x")
+    beside = VolumeMount(target="/data-x", source="/1"), VolumeMount(target="/data", source="/2")
+    assert placed(tmp_path, [], *beside).targets == ("/data", "/data-x")
+
+
+def test_a_directory_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    found = placed(tmp_path, [Point(name="p", path="/bin/text")], VolumeMount(target="/bin/tool", source="/s"))
+    assert found.replaced == ("/bin/text", "/bin/tool")
+    assert found.warnings == (
+        "the volume on /bin/text takes the place of a file of the image",
+        "the volume on /bin/tool takes the place of a file of the image",
+    )
+    file = VolumeMount(target="/bin/tool", source="/s", is_file=True)
+    assert placed(tmp_path, [], file).replaced == ()
+    assert placed(tmp_path, [], file).warnings == ("the volume on /bin/tool hides files of the image",)
+    with pytest.raises(UsageError, match="/data of the image is a directory"):
+        placed(tmp_path, [], VolumeMount(target="/data", source="/s", is_file=True))
+
+
+def test_seats_tell_of_the_volumes_in_the_users_words(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/work")
+    found = placed(
+        tmp_path, [DB_RO, Point(name="v", path="/data")], VolumeMount(name="x", target="/link/y", source="/s")
+    )
+    assert set(found.seats) == {
+        Seat(name="x", path="/link/y", readonly=False),
+        Seat(name="db", path="/db", readonly=True, implicit=True),
+        Seat(name="v", path="/data", readonly=False, implicit=True),
+    }
 
 
 def test_warns_of_hidden_files(tmp_path: Path) -> None:
@@ -171,6 +244,9 @@ def test_sources_must_be_there_and_no_symlink(tmp_path: Path) -> None:
         with pytest.raises(InvalidSpec, match="leads through a symlink") as caught:
             check_source(str(path))
         assert "real" in caught.value.hint
+    check_source(str(tmp_path / "link/inner"), linked=True)
+    with pytest.raises(NotFound, match="No such file"):
+        check_source(str(tmp_path / "link/none"), linked=True)
     with pytest.raises(InvalidSpec, match="is not an absolute path"):
         check_source("relative")
     assert not (tmp_path / "none").exists()

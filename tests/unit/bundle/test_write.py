@@ -126,14 +126,17 @@ def test_writing_again_replaces_documents_and_keeps_data(tmp_path: Path, rootfs:
 
 def test_volumes_of_the_image_start_with_its_data(tmp_path: Path, rootfs: Rootfs) -> None:
     (tmp_path / "image/data").chmod(0o1770)
-    (tmp_path / "image/link").symlink_to("data")
-    made = from_oci.compose(oci(volumes=("/data", "/link", "/none", "/bin/tool")), rootfs, RunOptions())
+    (tmp_path / "image/link").symlink_to("srv")
+    (tmp_path / "image/alias").symlink_to("/data")
+    made = from_oci.compose(oci(volumes=("/data", "/alias", "/link", "/none", "/bin/tool")), rootfs, RunOptions())
     directory = bundle_dir(tmp_path)
     write.write(directory, made, rootfs)
     places = {each.seed: directory / each.path for each in made.volumes}
     assert (places["/data"] / "seed").read_text() == "seed"
     assert stat.S_IMODE(places["/data"].stat().st_mode) == 0o1770
-    assert (places["/link"] / "seed").read_text() == "seed"
+    assert os.listdir(places["/srv"]) == ["www"]
+    assert len(made.volumes) == 4  # two names of one place are one volume
+    assert made.replaced == ("/bin/tool",)
     assert os.listdir(places["/none"]) == []
     assert stat.S_IMODE(places["/none"].stat().st_mode) == 0o755
     assert places["/bin/tool"].is_dir()

@@ -493,8 +493,8 @@ def test_refuses_isolators(isolators: list[tuple[str, Any]], where: str, problem
     ("value", "where", "problem"),
     [
         pytest.param(POD | {"acKind": "ImageManifest"}, "acKind", "none of PodManifest", id="kind"),
-        pytest.param(POD | {"apps": None}, "apps", "at least one app", id="no-apps-member"),
-        pytest.param(POD | {"apps": []}, "apps", "at least one app", id="no-apps"),
+        pytest.param(POD | {"apps": None}, "apps", "at least one application", id="no-apps-member"),
+        pytest.param(POD | {"apps": []}, "apps", "at least one application", id="no-apps"),
         pytest.param(first(name="backup"), "apps[1].name", "'backup' is given twice", id="app-twice"),
         pytest.param(first(name="a.b"), "apps[0].name", "is not an AC Name", id="app-name"),
         pytest.param(first(image=None), "apps[0].image.id", "is required", id="no-image"),
