@@ -76,6 +76,8 @@ COMMANDS: dict[str, Command] = {
     "exec": _hand("enter", "run_in", "Run a command in an app of a pod, as the app's user."),
     "list": _click("pods", "list_pods", "List the pods."),
     "status": _click("pods", "status", "Show the state of a pod."),
+    "logs": _click("logs", "logs", "Print what the apps of a pod have written."),
+    "attach": _click("logs", "attach", "Attach to the streams or the terminal of an app."),
     "top": _click("stats", "top", "Watch what pods use: processors, memory, processes, io."),
     "stats": _click("stats", "show_stats", "Print what pods use, for people or machines."),
     "ps": _click("stats", "ps", "Show the processes of a pod."),
