@@ -3,6 +3,7 @@
  * REPORT is "-", and failures are said by the plan's ON_FAILURE; or a descriptor that takes one struct report:
  * index of the failed step, errno and detail; or -1 (stage1 stays) or -2 (it leaves), 0 and the container's pid.
  */
+#include "metadata.h"
 #include "stage1.h"
 #include "text.h"
 
@@ -68,6 +69,8 @@ int main(int argc, char **argv, char **envp)
 	i64 plan_fd, report = -1, holder = -1;
 	if (argc == 3 && !strcmp(argv[1], "hold"))
 		hold(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "metadata"))
+		serve_metadata(argv[2]);
 	if (argc < 3 || argc > 4 || !text_number(argv[1], &plan_fd) ||
 	    (strcmp(argv[2], "-") && !text_number(argv[2], &report)) || (argc == 4 && !text_number(argv[3], &holder)))
 		return USAGE;

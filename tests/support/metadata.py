@@ -1,0 +1,133 @@
+"""The metadata service by itself, without a pod; and what its clients say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import os
+import socket
+import subprocess
+import uuid as uuids
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+from pyrkt.metadata.table import JSON, TEXT, Route, encode
+from tests.support.stage1 import BINARY
+
+UUID = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
+TOKEN = "00112233445566778899aabbccddeeff"
+BASE = f"/{TOKEN}/acMetadata/v1"
+KEY = bytes(range(64))
+US_ASCII, JSON_TYPE = "text/plain; charset=us-ascii", "application/json"
+SECONDS = 20
+ROUTES = (
+    Route(path="pod/annotations", kind=JSON, body=b"null"),
+    Route(path="pod/uuid", kind=TEXT, body=UUID.encode()),
+    Route(path="apps/web/image/manifest", kind=JSON, body=b'{"a":"' + b"x" * 3_000_000 + b'"}'),
+)
+
+
+def signature(key: bytes, uuid: str, content: bytes) -> str:
+    """Return what the service must answer to a request to sign."""
+    return base64.b64encode(hmac.new(key, uuids.UUID(uuid).bytes + content, hashlib.sha512).digest()).decode()
+
+
+def form(**fields: str | bytes) -> bytes:
+    """Return a form as its sender writes it."""
+    return urlencode(fields).encode()
+
+
+@dataclass
+class Said:
+    """One answer."""
+
+    status: int
+    kind: str
+    body: bytes
+
+
+@dataclass
+class Server:
+    """A running service, or the address of one."""
+
+    address: tuple[str, int]
+    pid: int = 0
+
+    def connect(self) -> socket.socket:
+        """Return a new connection."""
+        return socket.create_connection(self.address, SECONDS)
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, base: str = BASE) -> Said:
+        """Ask on a connection of its own; a body is a form."""
+        client = http.client.HTTPConnection(*self.address, timeout=SECONDS)
+        headers = {"Metadata-Flavor": "AppContainer"}
+        if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        try:
+            client.request(method, f"{base}/{path}", body, headers)
+            answer = client.getresponse()
+            return Said(answer.status, answer.getheader("Content-Type", ""), answer.read())
+        finally:
+            client.close()
+
+    def raw(self, data: bytes, *, end: bool = True) -> bytes:
+        """Send bytes and no more (``end``), read until the service ends the connection."""
+        with self.connect() as connection:
+            connection.sendall(data)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
+            return read_all(connection)
+
+    def status(self, field: str) -> str:
+        """Return a field of the process in proc(5), status."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{field}:"))
+
+    def pss(self) -> int:
+        """Return what it takes, in KiB."""
+        lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("Pss:")))
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read to the end."""
+    parts = []
+    while part := connection.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def process(
+    directory: Path, listener: socket.socket, table: bytes, key: bytes = KEY, parent: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start the service as stage1 does, with this process as its parent."""
+    (directory / "table").write_bytes(table)
+    (directory / "key").write_bytes(key)
+    with (directory / "table").open("rb") as opened, (directory / "key").open("rb") as secret:
+        return subprocess.Popen(
+            [BINARY, "metadata", str(os.getpid() if parent is None else parent)],
+            stdin=listener.fileno(),
+            stdout=opened,
+            stderr=secret,
+        )
+
+
+@contextmanager
+def served(directory: Path, routes: Sequence[Route] = ROUTES) -> Iterator[Server]:
+    """A service for ``routes``; it must still run at the end."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        listener.setblocking(False)
+        child = process(directory, listener, encode(UUID, TOKEN, routes))
+        try:
+            server = Server(listener.getsockname(), child.pid)
+            yield server
+            assert server.ask("pod/uuid").body == UUID.encode()
+            assert child.poll() is None
+        finally:
+            child.kill()
+            child.wait()
