@@ -53,7 +53,8 @@ class Program:
 class Bundle:
     """A container ready to be written: its config, and what must lie beside it.
 
-    ``files`` are names below files/, ``volumes`` directories below volumes/; ``reports`` and ``warnings`` are for
+    ``files`` are names below files/, ``texts`` the content of those that have a special one; ``volumes`` are
+    directories below volumes/; ``reports`` and ``warnings`` are for
     the user. ``pre_start`` and ``post_stop`` are the command lines of the app's event handlers (``bundle.handlers``);
     as far as a bundle alone can run them they are hooks of ``config``, too. ``seats`` tells of the volumes;
     ``replaced`` are files of the rootfs that have to become directories for them. ``isolators`` say in appc's words
@@ -62,6 +63,7 @@ class Bundle:
 
     config: Config
     files: tuple[str, ...] = ()
+    texts: Mapping[str, bytes] = field(default_factory=dict)
     volumes: tuple[OwnVolume, ...] = ()
     reports: tuple[Report, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -79,8 +81,8 @@ def assemble(
 
     Raises: UsageError for ids that its user namespace does not have.
     """
-    host_network = options.net == "host"
-    names = files.needed(host_network=host_network, rootfs=rootfs, targets=placed.targets)
+    made, told = files.choose(options, hostname(options), rootfs, placed)
+    names = tuple(file.name for file in made)
     held = isolators.capability_set(program.limits, options)
     identity = program.identity
     _check_ids(identity, options)
@@ -110,9 +112,10 @@ def assemble(
     return Bundle(
         config=config,
         files=names,
+        texts={file.name: file.text for file in made if file.text is not None},
         volumes=placed.own,
         reports=reports,
-        warnings=placed.warnings,
+        warnings=(*placed.warnings, *told),
         seats=placed.seats,
         replaced=placed.replaced,
     )

@@ -82,6 +82,20 @@ class DeviceNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """How names become addresses. ``resolv``: "" as the networks, a volume or the image say, "none", "host" or "given".
+
+    ``text`` is the given resolv.conf. ``hosts``: "" as a volume or the image say, "host", or "given": what we write,
+    and the ``entries`` (address, name).
+    """
+
+    resolv: str = ""
+    text: str = ""
+    hosts: str = ""
+    entries: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What is asked of one app. An empty string, an empty collection or None means: as the image says.
 
@@ -106,6 +120,7 @@ class RunOptions:
     hostname: str = ""
     net: str = "none"
     netns: str = ""
+    names: Names = Names()
     interactive: bool = False
     caps_retain: tuple[str, ...] | None = None
     caps_remove: tuple[str, ...] | None = None

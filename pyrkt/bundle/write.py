@@ -62,7 +62,9 @@ def _write_files(directory: Path, bundle: Bundle) -> None:
     host_network = linux is None or linux.namespace("network") is None
     host = files.read_host() if host_network else files.HostFiles()
     for name in bundle.files:
-        text = files.content(name, hostname=bundle.config.hostname, host_network=host_network, host=host)
+        text = bundle.texts.get(name)
+        if text is None:
+            text = files.content(name, hostname=bundle.config.hostname, host_network=host_network, host=host)
         write_file(below / name, text, mode=0o644)
 
 

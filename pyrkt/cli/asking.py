@@ -7,7 +7,7 @@ import os
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.units import quantity, quantity_milli
 from pyrkt.pod import policies
-from pyrkt.pod.ask import App, Device, IoLimit, Mount, PodAsk, Pull, Volume
+from pyrkt.pod.ask import App, Device, IoLimit, Mount, Names, PodAsk, Pull, Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str]) -> Pod
         name=line.text("name"),
         hostname=hostname(line.text("hostname")),
         net=network(line.list("net")),
+        names=names(line),
         interactive=line.is_set("interactive"),
         overlay=not line.is_set("no-overlay"),
         private_users=line.is_set("private-users"),
@@ -121,6 +122,15 @@ def network(words: Iterable[str]) -> str:
     from pyrkt.net.modes import parse
 
     return ",".join(map(str, parse(words)))
+
+
+def names(line: Line) -> Names:
+    """Return how names become addresses: what --dns and its kin and --hosts-entry ask for."""
+    if not any(flag in line.flags for flag in ("dns", "dns-search", "dns-opt", "dns-domain", "hosts-entry")):
+        return Names()
+    from pyrkt.cli import naming
+
+    return naming.names(line)
 
 
 def hostname(text: str) -> str:

@@ -48,6 +48,16 @@ _NETWORK = (
         help="Networks: none (a loopback of its own; the default), host, default, default-restricted, all, or by CNI.",
     ),
     Flag(name="hostname", kind="text", metavar="NAME", help="Host name of the pod. Default: pyrkt-UUID."),
+    Flag(
+        name="dns",
+        kind="list",
+        metavar="IP|host|none",
+        help="Name server in resolv.conf; or the host's file; or what the image has, whatever the networks say.",
+    ),
+    Flag(name="dns-search", kind="list", metavar="DOMAIN", help="Search domain in resolv.conf."),
+    Flag(name="dns-opt", kind="list", metavar="OPTION", help="Option in resolv.conf."),
+    Flag(name="dns-domain", kind="text", metavar="DOMAIN", help="Local domain in resolv.conf."),
+    Flag(name="hosts-entry", kind="list", metavar="IP=NAME|host", help="Line of /etc/hosts; or the host's file."),
     Flag(name="interactive", kind="bool", help="Give the app a terminal of its own; one app only."),
 )
 
@@ -187,7 +197,7 @@ def _bound(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
 
 
 RUN = (*_RUN, *_NETWORK, *_POD, _NAME, *_PULL, _QUIET, *_bound(_APP))
-PREPARE = (*_POD, *_NETWORK[:2], _NAME, *_PULL, _QUIET, *_bound(_APP))
+PREPARE = (*_POD, *_NETWORK[:-1], _NAME, *_PULL, _QUIET, *_bound(_APP))
 RUN_PREPARED = (*_RUN, *_NETWORK)
 ENTER = (
     Flag(name="app", kind="text", metavar="NAME", help="Which app; needed if the pod has several."),

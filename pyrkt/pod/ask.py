@@ -111,10 +111,23 @@ class App(Record):
     fatal: bool = True
 
 
+class Names(Record):
+    """How names become addresses. ``resolv``: "" by the usual precedence, "none", "host", or "given": ``text``.
+
+    ``hosts``: "" likewise, "host", or "given": what is written otherwise, and the ``entries`` (address, name).
+    """
+
+    resolv: str = ""
+    text: str = ""
+    hosts: str = ""
+    entries: tuple[tuple[str, str], ...] = ()
+
+
 class PodAsk(Record):
     """A whole pod.
 
-    ``env`` beats the image's environment, ``inherited`` yields to it. ``net`` is "none" or "host".
+    ``env`` beats the image's environment, ``inherited`` yields to it. ``net`` is "none", "host", or a list of networks
+    as --net has it.
     ``isolators``: JSON of the pod's own. ``strict``: refuse to run where one of them, or of an app's, is not enforced
     as it stands. ``nested_volumes``, ``linked_volumes``: a volume may lie in another one; its source may be a symlink.
     ``exit_policy``: the pod ends when an app has failed ("any-failure"), when all have ended ("all"), or when one
@@ -128,6 +141,7 @@ class PodAsk(Record):
     name: str = ""
     hostname: str = ""
     net: str = "none"
+    names: Names = Names()
     interactive: bool = False
     overlay: bool = True
     private_users: bool = False

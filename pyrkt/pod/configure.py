@@ -11,7 +11,7 @@ from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.bundle import from_appc, from_oci
-from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, RunOptions, SeccompChoice, VolumeMount
+from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions, SeccompChoice, VolumeMount
 from pyrkt.bundle.volumes import check_source
 from pyrkt.spec import appc
 from pyrkt.spec.image import ImageConfig
@@ -125,6 +125,7 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         hostname=ask.hostname,
         net=ask.net if ask.net in ("none", "host") else "cni",
         netns="" if ask.net in ("none", "host") else f"{NETNS}/{place.uuid}",
+        names=Names(resolv=ask.names.resolv, text=ask.names.text, hosts=ask.names.hosts, entries=ask.names.entries),
         interactive=ask.interactive,
         caps_retain=app.caps_retain,
         caps_remove=app.caps_remove,

@@ -39,10 +39,14 @@ _BROKEN = "the plugin is broken, or another one has undone what it did"
 
 
 class Request(Record):
-    """What a pod asks of its networks: --net in words, the ports to publish, what each plugin may be told beside."""
+    """What a pod asks of its networks: --net in words, the ports to publish, what each plugin may be told beside.
+
+    ``dns``: the name servers of the networks become those of the apps.
+    """
 
     net: str
     ports: tuple[Published, ...] = ()
+    dns: bool = True
     bandwidth: dict[str, int] = {}  # noqa: RUF012 - records are frozen
 
 
@@ -51,6 +55,7 @@ def write_request(pod: str, request: Request) -> None:
     value = {
         "net": request.net,
         "ports": [{name: getattr(port, name) for name in Published._fields} for port in request.ports],
+        "dns": request.dns,
         "bandwidth": request.bandwidth,
     }
     write_file(f"{pod}/{REQUEST}", fastjson.dumps(value), durable=False)
@@ -76,6 +81,7 @@ def read_request(pod: str) -> Request | None:
             )
             for item in reader["ports"].items()
         ),
+        dns=reader["dns"].boolean(default=True),
         bandwidth={name: value.integer(0, 1 << 62) for name, value in reader["bandwidth"].members()},
     )
 
@@ -190,7 +196,8 @@ def _attach(pod: str, uuid: str, attachments: tuple[Attachment, ...], request: R
         results.append((attachment, found))
         _verify(attachment, found)
     write_file(f"{pod}/{INFO}", fastjson.dumps([_info(*pair) for pair in results]), mode=0o644, durable=False)
-    resolver.fill(pod, tuple(found.dns for _, found in results))
+    if request.dns:
+        resolver.fill(pod, tuple(found.dns for _, found in results))
 
 
 def _added(pod: str, attachment: Attachment) -> Any:

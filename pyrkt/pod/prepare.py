@@ -120,7 +120,7 @@ def _request(pod: Held, ask: PodAsk) -> None:
     """Write what the pod's networks are to be, for the moment when it starts."""
     from pyrkt.pod.network import Request, write_request  # noqa: PLC0415 - most pods have no network
 
-    write_request(pod.path, Request(net=ask.net))
+    write_request(pod.path, Request(net=ask.net, dns=not ask.names.resolv))
 
 
 def _choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: configure.Place) -> Chosen:

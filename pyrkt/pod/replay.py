@@ -67,6 +67,8 @@ def _generation(data: str) -> str:
 
 
 def _recordable(ask: PodAsk, pull: Pull) -> bool:
+    if "host" in (ask.names.resolv, ask.names.hosts):  # the host's files as they are now
+        return False
     if pull.policy == "update" or pull.decryption_keys or ask.net == "host" or ask.private_users or not ask.overlay:
         return False
     # Passwords come as environment variables; a record of them would outlive the pod.

@@ -13,17 +13,25 @@ if TYPE_CHECKING:
     from pyrkt.net.result import Dns
 
 FILE = "resolv.conf"
+HOST = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
+"""Where the host has its own: the first names the servers behind a resolver that listens on the host's loopback."""
 
 
-def fill(pod: str, found: Iterable[Dns]) -> None:
-    """Write the first of ``found`` that says something to the files that the apps of the pod see."""
+def fill(pod: str, found: Iterable[Dns], host: Iterable[str] = HOST) -> None:
+    """Write the first of ``found`` that says something to the files that the apps of the pod see.
+
+    Where none does, and the app has no name server by itself either, it gets the host's: all but those on the host's
+    loopback, which is not the pod's.
+    """
     dns = next((each for each in found if each), None)
-    if dns is None:
-        return
     for app in os.listdir(f"{pod}/apps"):
         path = f"{pod}/apps/{app}/files/{FILE}"
-        if os.path.exists(path):
+        if not os.path.exists(path):
+            continue
+        if dns is not None:
             write_file(path, text(dns), mode=0o644, durable=False)
+        elif not _servers(_read(path)) and (usable := _usable(host)):
+            write_file(path, os.fsencode(usable), mode=0o644, durable=False)
 
 
 def text(dns: Dns) -> str:
@@ -33,3 +41,30 @@ def text(dns: Dns) -> str:
     lines += [f"nameserver {server}" for server in dns.nameservers]
     lines += [f"options {' '.join(dns.options)}"] if dns.options else []
     return "".join(f"{line}\n" for line in lines)
+
+
+def _usable(files: Iterable[str]) -> str:
+    """Return the first of the host's ``files`` with a server that a pod can reach, without the others; "" if none."""
+    for file in files:
+        lines = _read(file).splitlines()
+        kept = [line for line in lines if not any(map(_is_loopback, _servers(line)))]
+        if _servers("\n".join(kept)):
+            return "".join(f"{line}\n" for line in kept)
+    return ""
+
+
+def _servers(content: str) -> list[str]:
+    words = [line.split() for line in content.splitlines()]
+    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+
+
+def _is_loopback(server: str) -> bool:
+    return server.startswith("127.") or server == "::1"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
