@@ -186,8 +186,10 @@ def networks(pod: Pod) -> tuple[dict[str, Any], ...]:
 
 
 def _address(network: dict[str, Any]) -> str:
-    name, address = str(network.get("netName", "")), str(network.get("ip") or "")
-    return f"{name}:ip{6 if ':' in address else 4}={address}" if address else name
+    name = str(network.get("netName", ""))
+    found = [str(network.get(member) or "") for member in ("ip", "ip6")]
+    texts = [f"{name}:ip{6 if ':' in address else 4}={address}" for address in found if address]
+    return ", ".join(texts) or name
 
 
 def _apps(pod: Pod, document: Reader, *, running: bool) -> tuple[AppStatus, ...]:

@@ -137,11 +137,14 @@ def test_networks_are_those_of_the_record(pods: Pods, pod: Held) -> None:
     networks = [
         {"netName": "default", "ifName": "eth0", "ip": "172.16.28.2"},
         {"netName": "six", "ifName": "eth1", "ip": "fd00::2"},
+        {"netName": "both", "ifName": "eth2", "ip": "10.1.2.3", "ip6": "fd00::3"},
         {"netName": "bare"},
     ]
     Path(pod.path, "net-info.json").write_text(json.dumps(networks))
     found = states.status(pods.find(pod.uuid))
-    assert found.networks_text() == "default:ip4=172.16.28.2, six:ip6=fd00::2, bare"
+    assert found.networks_text() == (
+        "default:ip4=172.16.28.2, six:ip6=fd00::2, both:ip4=10.1.2.3, both:ip6=fd00::3, bare"
+    )
     assert states.as_json(found)["networks"] == networks
 
 
