@@ -12,7 +12,7 @@ import click
 
 from pyrkt.base import fastjson
 from pyrkt.base.errors import CannotCreate, ImageRefused, NotFound, NotTrusted, PyrktError, UsageError
-from pyrkt.base.log import note
+from pyrkt.base.log import note, warn
 from pyrkt.base.units import human_bytes
 from pyrkt.cli import show
 from pyrkt.cli.clicks import format_option, pass_settings
@@ -22,6 +22,7 @@ from pyrkt.pod.directory import Pods
 from pyrkt.pod.lifecycle import failures
 from pyrkt.pod.replay import sweep
 from pyrkt.store import ImageRecord, Store
+from pyrkt.store.gc import Problem
 from pyrkt.store.gc import collect as collect_store
 from pyrkt.store.gc import discard as discard_damaged
 from pyrkt.store.gc import verify as verify_store
@@ -196,26 +197,48 @@ def export(settings: Settings, image: str, target: str, overwrite: bool) -> None
 @click.argument("images", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Check the whole store; the default without IMAGES.")
 @click.option("--discard", is_flag=True, help="Take away what is damaged: the next fetch brings it anew.")
+@click.option("--repair", is_flag=True, help="Make damaged trees anew from the stored blobs, as rkt does unasked.")
 @pass_settings
-def verify(settings: Settings, images: tuple[str, ...], everything: bool, discard: bool) -> None:
+def verify(settings: Settings, images: tuple[str, ...], everything: bool, discard: bool, repair: bool) -> None:
     """Check IMAGES (all, if none is named): blobs are hashed again, trees compared with what was unpacked."""
     store = _store(settings)
-    chosen = {store.images.find(text).id for text in images}
-    problems = verify_store(store)
-    if chosen and not everything:
-        problems = [problem for problem in problems if problem.image in chosen]
+    chosen = set() if everything else {store.images.find(text).id for text in images}
+    problems = _problems(store, chosen)
     for problem in problems:
         show.out(f"{problem}\n")
+    if repair and problems:
+        _repair(store, problems)
+        problems = _problems(store, chosen)
     for line in discard_damaged(store, problems) if discard else ():
         show.out(f"{line}\n")
     if problems:
-        hint = "" if discard else "--discard takes away what is damaged; "
+        hint = "" if discard else "--repair makes trees anew, --discard takes away what is damaged; "
         raise ImageRefused(
             f"{len(problems)} problem(s) in the store",
             hint=f"{hint}then fetch the images named above again: pyrkt fetch, or --pull-policy=update",
         )
     count = len(chosen) or len(store.images.all())
     show.out(f"successfully verified {count} image(s)\n")
+
+
+def _problems(store: Store, chosen: set[str]) -> list[Problem]:
+    """Return what is wrong with the images ``chosen``; with any, if there is none."""
+    return [problem for problem in verify_store(store) if not chosen or problem.image in chosen]
+
+
+def _repair(store: Store, problems: list[Problem]) -> None:
+    """Make the trees anew that are damaged or gone. What cannot be (a pod uses it, a blob is damaged, too) is said."""
+    from pyrkt.image.remake import remake
+
+    damaged = [problem for problem in problems if problem.damaged is None or problem.damaged.kind == "tree"]
+    for line in discard_damaged(store, damaged):
+        show.out(f"{line}\n")
+    for identity in dict.fromkeys(problem.image for problem in damaged):
+        try:
+            remake(store, store.images.get(identity))
+            show.out(f"image {identity}: made anew\n")
+        except PyrktError as error:
+            warn(f"image {identity[:19]}: {error.message}")
 
 
 @click.command()

@@ -173,7 +173,7 @@ def _still_good(download: Download, reference: AppcRef | UrlRef, request: FetchR
             # Nobody takes a key's withdrawal back by leaving the image unchanged.
             signature = request.store.blobs.read(record.blobs[1], _MAX_SIGNATURE)
             _verify(request.store.blobs.path(record.blobs[0]), signature, record.name, request)
-        _nodes([record], request.store)
+        nodes([record], request.store)
     except (NotFound, NotTrusted, ImageRefused):
         return None
     return record if all(request.store.trees.has(tree) for tree in record.trees) else None
@@ -287,7 +287,7 @@ def _take(found: _Found, reference: AppcRef | UrlRef | FileRef, request: FetchRe
             raise
     node = AciNode(
         id=result.image_id,
-        dependencies=_nodes(needed, store),
+        dependencies=nodes(needed, store),
         path_whitelist=manifest.path_whitelist,
     )
     trees = render(store, node)
@@ -413,7 +413,7 @@ def _stored_dependency(needed: Dependency, reference: AppcRef, request: FetchReq
             _check_labels(record.name, record.labels, reference)
         else:
             record = find(reference, request)
-        _nodes([record], request.store)
+        nodes([record], request.store)
     except (NotFound, NotTrusted):
         return None
     return record
@@ -424,7 +424,7 @@ def _sizes(record: ImageRecord, store: Store) -> set[int]:
     return {store.blobs.size(record.blobs[0]), int(store.trees.meta(record.id).get("size", 0))}
 
 
-def _nodes(records: list[ImageRecord], store: Store) -> tuple[AciNode, ...]:
+def nodes(records: list[ImageRecord], store: Store) -> tuple[AciNode, ...]:
     """Return what has to be rendered for ``records``. Raises: NotFound if of them, or below, something is gone."""
     made: dict[str, AciNode] = {}
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -186,6 +187,49 @@ def test_what_is_damaged_is_discarded_and_fetched_anew(tmp_path: Path, stored: P
     tool.ok("fetch", image)
     tool.ok("image", "verify")
     assert tree.read_bytes().startswith(b"root:")
+
+
+@pytest.mark.parametrize("kind", ["oci", "appc"])
+@pytest.mark.parametrize("damage", ["deleted", "changed", "gone"])
+def test_a_damaged_tree_is_made_anew_without_the_network(tmp_path: Path, stored: Pyrkt, kind: str, damage: str) -> None:
+    tool, image = Pyrkt(tmp_path), oci(stored) if kind == "oci" else str(stored.base / "box.aci")
+    tool.ok("fetch", image)
+    (file,) = tool.data.glob("trees/*/fs/etc/passwd")
+    before = file.read_bytes(), file.stat().st_mtime_ns
+    if damage == "changed":
+        file.write_bytes(b"damaged")
+    elif damage == "deleted":
+        file.unlink()
+    else:
+        shutil.rmtree(file.parents[2])
+    assert tool.call("image", "verify").code == 65
+    out = tool.ok("image", "verify", "--repair")
+    assert "made anew" in out
+    assert "successfully verified 1 image(s)" in out
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == before
+    assert tool.ok("run", image, "--exec=/bin/cat", "--", "/etc/passwd").encode() == before[0]
+    assert tool.clean() == []
+
+
+def test_what_cannot_be_made_anew_stays_a_problem(tmp_path: Path, stored: Pyrkt) -> None:
+    tool = Pyrkt(tmp_path)
+    tool.ok("fetch", oci(stored))
+    (file,) = tool.data.glob("trees/*/fs/etc/passwd")
+    file.unlink()
+    layer = max(tool.data.glob("blobs/*/*"), key=lambda path: path.stat().st_size)
+    layer.chmod(0o600)
+    layer.write_bytes(b"damaged")
+    answer = tool.call("image", "verify", "--repair")
+    assert (answer.code, "made anew" in answer.out) == (65, False)
+    tool.call("image", "verify", "--discard")
+    tool.ok("fetch", oci(stored))
+    tool.ok("image", "verify")
+    uuid = tool.ok("prepare", oci(stored), "--", "true").strip()
+    file.unlink()
+    answer = tool.call("image", "verify", "--repair")
+    assert (answer.code, "stays: a pod uses it" in answer.out) == (65, True)
+    tool.ok("rm", uuid)
+    tool.ok("image", "verify", "--repair")
 
 
 def test_what_a_pod_uses_is_not_discarded(tmp_path: Path, stored: Pyrkt) -> None:

@@ -87,7 +87,16 @@ def test_global_flags_stand_after_it_too_but_not_in_arguments() -> None:
     assert rest == ["--full", "u", "--", "--debug"]
 
 
-@pytest.mark.parametrize("table", ["RUN", "PREPARE", "RUN_PREPARED", "FETCH", "GLOBAL"])
+def test_several_switches_may_be_one_word() -> None:
+    found, rest = leading(["-it", "-e", "A=1", "uuid", "-it"], flags.ENTER)
+    assert found == {"tty": True, "interactive": True, "env": ["A=1"]}
+    assert rest == ["uuid", "-it"]
+    for word in ("-ie", "-iz", "--it"):
+        with pytest.raises(UsageError, match=f"unknown flag {word}"):
+            leading([word, "x"], flags.ENTER)
+
+
+@pytest.mark.parametrize("table", ["RUN", "PREPARE", "RUN_PREPARED", "FETCH", "ENTER", "GLOBAL"])
 def test_no_two_flags_share_a_spelling(table: str) -> None:
     spelled = [name for flag in getattr(flags, table) for name in (flag.name, *flag.aliases)]
     assert len(spelled) == len(set(spelled))
