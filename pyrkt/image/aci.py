@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from pyrkt.base import atomic
 from pyrkt.base.errors import ImageRefused, InvalidSpec, NoPermission, NotFound, NotTrusted, Unavailable
 from pyrkt.image import discovery
-from pyrkt.image.download import Download, open_download
+from pyrkt.image.download import MAX_SIZE, Download, open_download
 from pyrkt.image.http import Client, Request
 from pyrkt.image.part import adopt
 from pyrkt.image.reference import AppcRef, FileRef, UrlRef
@@ -41,6 +41,8 @@ _MAX_SIGNATURE = 1 << 20
 _CHUNK = 1 << 20
 _MAX_DEPTH, _MAX_NAMES = 32, 1024
 _DEFERRED = 202
+_FRAMING = 64 << 10
+"""Bytes that compression and encryption may add to a small file; to a large one a 64th part of it."""
 # Go's names of architectures, and appc's.
 _ARCHITECTURES = {"386": "i386", "arm64": "aarch64", "arm": "armv7l"}
 
@@ -59,10 +61,12 @@ class _Way:
     """How a fetch came to a dependency: the URLs ``above`` it, and what every name met so far turned out to be.
 
     So a name means one image throughout, and diamonds upon diamonds cost no more than the images they consist of.
+    ``most`` is how many bytes its file may have, where its dependant says how large it is.
     """
 
     above: tuple[str, ...] = ()
     known: dict[AppcRef, ImageRecord] = field(default_factory=dict)
+    most: int = MAX_SIZE
 
 
 def fetch_name(reference: AppcRef, request: FetchRequest) -> ImageRecord:
@@ -143,6 +147,7 @@ def _from_url(
                 )
             return late
 
+        download.most = way.most
         if known is None:
             download.remember(image="")
         name = url.partition("?")[0].rpartition("/")[2][:40] or "image"
@@ -151,7 +156,7 @@ def _from_url(
                 if known is None:
                     raise Unavailable(f"{url}: answers 304 though it was not asked whether anything changed")
                 return known
-            here = replace(way, above=(*way.above, url))
+            here = replace(way, above=(*way.above, url), most=MAX_SIZE)
             record = _take(_Found(path=download.path, signature=signature), reference, request, here)
         except (ImageRefused, InvalidSpec, NotFound, NotTrusted):
             download.drop()
@@ -391,7 +396,8 @@ def _dependency(needed: Dependency, request: FetchRequest, way: _Way) -> ImageRe
     reference = AppcRef(name=needed.image_name, version=version, labels=tuple(sorted(labels.items())))
     record = way.known.get(reference) or _stored_dependency(needed, reference, request)
     if record is None:
-        record = _fetch_name(reference, request, way)
+        most = needed.size + (needed.size >> 6) + _FRAMING if needed.size else MAX_SIZE
+        record = _fetch_name(reference, request, replace(way, most=most))
     if len(way.known) > _MAX_NAMES:
         raise ImageRefused(f"{reference}: is one of more than {_MAX_NAMES} images that one image depends on")
     if needed.image_id and record.id != needed.image_id:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyrkt.base import atomic, fastjson
-from pyrkt.base.errors import InvalidSpec, NoPermission, NotFound, Unavailable
+from pyrkt.base.errors import ImageRefused, InvalidSpec, NoPermission, NotFound, Unavailable
 from pyrkt.base.reader import Reader
 from pyrkt.image.http import Request
 from pyrkt.image.wire import Interrupted
@@ -62,6 +62,8 @@ class Download:
     def __init__(self, store: Store, url: str, insecure: Collection[str]) -> None:
         self.url = url
         self._insecure = tuple(sorted({"http", "tls"} & set(insecure)))
+        self.most = MAX_SIZE
+        """Bytes that may come; a caller who knows better takes less."""
         self.path: Path = store.root / "partial" / f"url-{hashlib.sha256(url.encode()).hexdigest()}"
         self._note_path = self.path.with_suffix(".json")
         self.note = self._read()
@@ -154,6 +156,9 @@ class Download:
             os.ftruncate(file, start)
             os.lseek(file, start, os.SEEK_SET)
             for chunk in answer.chunks(MAX_SIZE - start):
+                start += len(chunk)
+                if start > self.most:
+                    raise ImageRefused(f"{self.url}: is larger than its dependant says: {self.most} bytes were due")
                 try:
                     atomic.write_all(file, chunk)
                 except OSError as error:

@@ -412,6 +412,26 @@ def test_a_dependency_that_is_not_the_one_wanted(
     assert [record.name for record in request_.store.images.all()] == ["example.com/app/base"]
 
 
+def test_a_dependency_without_end_is_cut_off(request_: FetchRequest, publisher: Publisher) -> None:
+    publish_app(publisher, "base")
+    publish_app(publisher, "top", dependencies=depends("example.com/app/base", size=20_000))
+    path = "/images/example.com/app/base-1.0-linux-amd64.aci"
+    sent = [0]
+
+    def endless(_: Asked, line: Line) -> None:
+        line.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        while sent[0] < 100 << 20:
+            line.send(bytes(64 << 10))
+            sent[0] += 64 << 10
+        line.hang_up()
+
+    publisher.web.routes[path] = endless
+    with pytest.raises(ImageRefused, match="is larger than its dependant says"):
+        fetch("example.com/app/top:1.0", request_)
+    assert sent[0] < 50 << 20
+    assert_nothing_stored(request_.store)
+
+
 def test_images_that_depend_on_each_other(request_: FetchRequest, publisher: Publisher) -> None:
     publish_app(publisher, "hen", dependencies=depends("example.com/app/egg"))
     publish_app(publisher, "egg", dependencies=depends("example.com/app/hen"))
