@@ -22,6 +22,7 @@ from pyrkt.plan import compile as compiler
 from pyrkt.plan import explain, steps
 from pyrkt.plan.place import Place
 from pyrkt.pod.directory import Pods
+from pyrkt.pod.start import pieces
 from pyrkt.spec.layout import CgroupLayout
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pyrkt.cli.grammar import Line, Value
     from pyrkt.cli.settings import Settings
     from pyrkt.plan.steps import Plan
+
+    Plans = list[tuple[str, Plan]]
+    """Plans in the order in which they are started, each with its name; of a bundle there is one, without a name."""
 
 _OWN = (
     Flag(name="json", kind="bool", help="Print the steps as JSON."),
@@ -53,19 +57,22 @@ def plan(words: list[str], flags: Mapping[str, Value]) -> int:
         raise UsageError("plan of what?", hint="pyrkt plan BUNDLE, pyrkt plan UUID, pyrkt plan docker://host/name")
     found = _find(line, settle({**flags, **line.flags}))
     if line.is_set("hash"):
-        show.out(f"{steps.digest(found)}\n")
+        show.out(f"{steps.digest(*(plan for _, plan in found))}\n")
     elif line.is_set("json"):
-        show.out(fastjson.pretty(explain.as_json(found)))
+        rows = [{"plan": name} | row if name else row for name, plan in found for row in explain.as_json(plan)]
+        show.out(fastjson.pretty(rows))
     else:
-        show.out("".join(f"{text}\n" for text in explain.lines(found)))
+        for place, (name, plan) in enumerate(found):
+            title = [*([""] if place else []), f"## {name}", ""] if name else []
+            show.out("".join(f"{text}\n" for text in (*title, *explain.lines(plan))))
     return 0
 
 
-def _find(line: Line, settings: Settings) -> Plan:
+def _find(line: Line, settings: Settings) -> Plans:
     text = line.images[0].text
     alone = len(line.images) == 1
     if alone and Path(text, "config.json").is_file():
-        return of_bundle(Path(text))
+        return [("", of_bundle(Path(text)))]
     if alone and (found := _of_pod(text, settings)) is not None:
         return found
     return _of_images(line, settings)
@@ -87,15 +94,16 @@ def of_bundle(path: Path) -> Plan:
     return compiler.container(config, bundle, host, layout, Place(), seccomp=compiled)
 
 
-def _of_pod(text: str, settings: Settings) -> Plan | None:
+def _of_pod(text: str, settings: Settings) -> Plans | None:
     try:
         pod = Pods(settings.data).find(text)
     except NotFound:
         return None
-    return steps.decode(Path(pod.path, "plan").read_bytes(), tuple(pod.read("causes").split("\0")))
+    own, members = pieces(pod.path)
+    return [("pod", steps.decode(*own)), *((name, steps.decode(*piece)) for name, piece in members)]
 
 
-def _of_images(line: Line, settings: Settings) -> Plan:
+def _of_images(line: Line, settings: Settings) -> Plans:
     from pyrkt.cli.progress import progress
     from pyrkt.pod.images import Source
     from pyrkt.pod.rehearse import rehearse
@@ -103,4 +111,5 @@ def _of_images(line: Line, settings: Settings) -> Plan:
     ask = asking.pod(line, settings.insecure, os.environ)
     pull = asking.pull(line, settings.insecure, "new")
     source = Source(settings.data, settings.dirs, pull, progress(quiet=pull.quiet))
-    return rehearse(ask, Pods(settings.data), source)
+    found = rehearse(ask, Pods(settings.data), source)
+    return [("pod", found.plan), *((each.file, each.plan) for each in found.apps)]

@@ -11,7 +11,7 @@ from pyrkt.plan import devices, hooks, namespaces, process, rootfs
 from pyrkt.plan.draft import O_RDONLY, O_WRONLY, Draft, Subject, pointer, refuse
 from pyrkt.plan.options import MS_REC, MS_SLAVE
 from pyrkt.plan.place import Place
-from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT
+from pyrkt.plan.steps import AFTER, BEFORE, CHILD, PARENT
 from pyrkt.spec import capabilities, steps
 from pyrkt.spec.layout import CgroupLayout
 from pyrkt.spec.runtime import Linux, Namespace
@@ -44,7 +44,8 @@ _SYSCTLS = (
 )
 _SYS_ADMIN = capabilities.mask(("CAP_SYS_ADMIN",))
 _DEVICE_RULES = "linux.resources.devices"
-_SHARED = ("pid", "ipc", "uts", "network", "user", "time")
+_FIRST_HELD, _HELD = 100, ("user", "pid", "ipc", "uts", "network")
+"""The descriptors by which stage1 hands on the namespaces of a pod's PID 1, one after the other (pod.c)."""
 
 
 def container(
@@ -83,6 +84,7 @@ def container(
     namespaces.move_devices(draft, subject)
     namespaces.own(draft, subject, place.keyring)
     namespaces.unshare_cgroup(draft, subject)
+    process.stdio(draft, place)
     frozen = rootfs.build(draft, subject, root, cgroup)
     _meet(draft, subject, place, cgroup if late else None)
     hooks.add_hooks(draft, subject, place.id, "create_container", CHILD)
@@ -115,65 +117,48 @@ def _program(
     process.execute(draft, program)
 
 
-def pod(apps: tuple[PodApp, ...], host: Host, place: Place, cgroup: CgroupLayout | None = None) -> Plan:
-    """Compile a pod: one PID 1 that starts, reaps and ends its apps.
+def sandbox(
+    config: Config, apps: tuple[PodApp, ...], host: Host, place: Place, layouts: tuple[CgroupLayout, ...] = ()
+) -> Plan:
+    """Compile what the apps of a pod share: its supervisor, and a PID 1 that holds the namespaces.
 
-    The first app's config decides on the shared namespaces (pid, ipc, uts, network, user), their sysctls and the
-    hostname; each app has a mount namespace, a root and cgroups of its own. ``cgroup`` is where PID 1 itself lives.
+    ``config`` is that of any app: it says which namespaces (pid, ipc, uts, network, user) are shared, their sysctls and
+    the names. ``layouts`` are the cgroups, the pod's first, which it makes, then those of its apps, which only go with
+    it. Each app is a plan of ``container`` for what ``joining_sandbox`` returns.
     Raises: InvalidSpec naming the place, for what cannot work.
     """
-    if not apps:
-        raise refuse("apps", "a pod needs at least one app")
-    if len({app.name for app in apps}) != len(apps):
-        raise refuse("apps", "two apps have the same name")
-    draft, layout = Draft(), cgroup or CgroupLayout()
-    first = Subject(apps[0].config, apps[0].bundle, host)
-    layouts = (layout, *(app.cgroup for app in apps))
-    _unsupported(first, place)
-    _before(draft, place, layouts)
-    namespaces.join(draft, first)
-    flags = namespaces.clone_flags(first) | namespaces.NEWNS
-    namespaces.clone(draft, flags, layout)
-    namespaces.map_ids(draft, first)
-    namespaces.enter_cgroup(draft, first, layout)
+    draft, subject = Draft(), Subject(config, "", host)
+    _unsupported(subject, place)
+    _before(draft, place, layouts[:1])
+    draft.add(steps.POD, place.control, place.supervisor_file, int(place.is_mutable), place.grace_ms, phase=BEFORE)
+    for app in apps:
+        plans = (app.pre_start, app.plan, app.post_stop)
+        draft.add(steps.POD_APP, app.name, *plans, app.policy.pack(), cause="/apps", phase=BEFORE)
+    namespaces.join(draft, subject)
+    namespaces.clone(draft, namespaces.clone_flags(subject) | namespaces.NEWNS, CgroupLayout())
+    namespaces.map_ids(draft, subject)
     process.all_processors(draft)
     _record(draft, place)
-    namespaces.move_devices(draft, first)
+    namespaces.move_devices(draft, subject)
     process.announce(draft, place)
-    namespaces.own(draft, first, place.keyring)
-    _sysctls(draft, first, place)
-    for app in apps:
-        _app(draft, app, first, host, place)
-    draft.phase = CHILD
+    namespaces.own(draft, subject, place.keyring)
+    _sysctls(draft, subject, place)
     draft.add(steps.ROOT_EMPTY)
-    draft.add(steps.INIT, place.grace_ms)
-    if place.foreground:
-        _after(draft, place, tuple(reversed(layouts)), place.exit_dir)
-        _remove(draft, place)
+    draft.add(steps.INIT)
+    _after(draft, place, tuple(reversed(layouts)), place.exit_dir)
+    _remove(draft, place)
     return draft.plan()
 
 
-def _app(draft: Draft, app: PodApp, first: Subject, host: Host, place: Place) -> None:
-    subject = Subject(app.config, app.bundle, host)
-    if subject.own - {"mount", "cgroup"} != first.own - {"mount", "cgroup"}:
-        kinds = " ".join(_SHARED)
-        raise refuse("linux.namespaces", f"the apps of a pod share {kinds}: {app.name} differs from the first")
-    if subject.linux.uid_mappings != first.linux.uid_mappings:
-        raise refuse("linux.uidMappings", f"{app.name} differs from the first app of the pod")
-    _unsupported(subject, place)
-    program = process.required(subject)
-    draft.phase = CHILD
-    draft.add(steps.APP, app.name, namespaces.NEWNS, int(app.fatal))
-    draft.phase = APP
-    draft.add(steps.DUMPABLE, 0)
-    draft.add(steps.SETSID)
-    namespaces.enter_cgroup(draft, subject, app.cgroup)
-    namespaces.unshare_cgroup(draft, subject)
-    process.stdio(draft, app)
-    frozen = rootfs.build(draft, subject, app.rootfs, app.cgroup)
-    hooks.add_hooks(draft, subject, place.id, "create_container", APP)
-    rootfs.close(draft, subject, no_pivot=place.no_pivot)
-    _program(draft, subject, program, place, app.seccomp, frozen)
+def joining_sandbox(config: Config) -> Config:
+    """Return ``config`` for a container in the namespaces that a pod's PID 1 holds (see stage1, POD)."""
+    linux = config.linux or Linux()
+    own = tuple(
+        each.replace(path=f"/proc/self/fd/{_FIRST_HELD + _HELD.index(each.type)}") if each.type in _HELD else each
+        for each in linux.namespaces
+    )
+    kept = linux.replace(namespaces=own, sysctl={}, net_devices={})
+    return config.replace(linux=kept, hostname="", domainname="")
 
 
 def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], *, late: bool = False) -> None:
@@ -182,6 +167,8 @@ def _before(draft: Draft, place: Place, layouts: tuple[CgroupLayout, ...], *, la
         draft.add(steps.ON_FAILURE, place.on_failure, phase=BEFORE)
     if not place.foreground and not place.exec_fifo:
         draft.add(steps.LEAVE, phase=BEFORE)
+    if place.member:
+        draft.add(steps.MEMBER, phase=BEFORE)
     for layout in layouts:
         for directory in layout.make:
             draft.add(steps.MKDIR, directory, 0o755, cause="/linux/cgroupsPath", phase=BEFORE)
@@ -225,6 +212,10 @@ def _meet(draft: Draft, subject: Subject, place: Place, late: CgroupLayout | Non
         hooks.add_hooks(draft, subject, place.id, "prestart", PARENT)
         hooks.add_hooks(draft, subject, place.id, "create_runtime", PARENT)
         draft.add(steps.MEET, cause="/hooks", phase=CHILD)
+    if place.gate:
+        draft.add(steps.MEET, phase=PARENT)
+        draft.add(steps.GATE, phase=PARENT)
+        draft.add(steps.MEET, phase=CHILD)
     process.announce(draft, place)
     if wanted and wanted.poststart and place.foreground and not place.exec_fifo:
         draft.add(steps.STARTED, cause="/hooks/poststart", phase=PARENT)

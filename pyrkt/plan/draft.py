@@ -48,7 +48,7 @@ def pointer(where: str) -> str:
 
 
 class Draft:
-    """Collects steps. ``phase`` is where a step goes that does not say otherwise: CHILD, or APP within a pod."""
+    """Collects steps. ``phase`` is where a step goes that does not say otherwise."""
 
     def __init__(self) -> None:
         self.phase = CHILD

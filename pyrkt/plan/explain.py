@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 from pyrkt.plan import options
 from pyrkt.plan.namespaces import FLAGS as NAMESPACES
-from pyrkt.plan.steps import AFTER, APP, BEFORE, CHILD, PARENT
+from pyrkt.plan.steps import AFTER, BEFORE, CHILD, PARENT
 from pyrkt.spec import capabilities, steps
 from pyrkt.spec.runtime import IO_CLASSES, RLIMITS
 
@@ -19,12 +21,12 @@ _TITLES = {
     BEFORE: "on the host, before there is a container",
     PARENT: "on the host, for the container's first process",
     CHILD: "in the container's first process",
-    APP: "in app {}",
     AFTER: "on the host, when the container has ended",
 }
 IN_THE_CONTAINER = f"# {_TITLES[CHILD]}"
-_ACTORS = {BEFORE: "supervisor", PARENT: "supervisor", CHILD: "first process", APP: "app {}", AFTER: "supervisor"}
+_ACTORS = {BEFORE: "supervisor", PARENT: "supervisor", CHILD: "first process", AFTER: "supervisor"}
 _COLUMN = 72
+_POLICY = Struct("<4I2q")  # plan.place.Policy
 _NEW_LISTENER = 8  # include/uapi/linux/seccomp.h; stage1 adds it
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=+@%{}")
 _MS_WORDS = (
@@ -282,10 +284,16 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.MEMORY_POLICY: lambda mode, _bits, mask: (
         f"set_mempolicy mode {mode:#x} nodes {int.from_bytes(mask, 'little'):#x}"
     ),
-    steps.APP: lambda name, flags, fatal: (
-        f"app {quote(name)} with {_namespace_words(flags)}{', whose failure ends the pod' if fatal else ''}"
+    steps.POD: lambda control, _record, mutable, grace: (
+        f"listen on {quote(control)}; the apps below{'; stay without them' if mutable else ''}; {grace} ms to end"
     ),
-    steps.INIT: lambda grace: f"run the apps, reap, pass signals on; {grace} ms between TERM and KILL",
+    steps.POD_APP: lambda name, pre, _main, post, policy: (
+        f"app {quote(name)}{' after its pre-start' if pre >= 0 else ''}{', then its post-stop' if post >= 0 else ''}"
+        f"{_policy_words(policy)}"
+    ),
+    steps.GATE: lambda: "wait until the pod's other apps are set up",
+    steps.MEMBER: lambda: "end with the pod",
+    steps.INIT: lambda: "drop everything, reap until the supervisor ends the pod",
     steps.EXIT_FILE: lambda path: f"echo {{exit code}} > {quote(path)}",
 }
 
@@ -295,21 +303,23 @@ def call(step: Step) -> str:
     return _CALLS[step.code](*step.args)
 
 
-def _groups_of(plan: Plan) -> list[tuple[int, str, list[tuple[int, Step]]]]:
-    """Return (phase, app, [(index, step)]) in the order in which they act."""
-    apps: dict[str, list[tuple[int, Step]]] = {}
+def _policy_words(policy: bytes) -> str:
+    ends, restart, most, number, delay, grace = _POLICY.unpack(policy)
+    words = {0: "", 1: ", again if it fails", 2: ", again whenever it ends"}[restart]
+    words += f" after {delay} ms" if restart else ""
+    words += f", {most} times" if restart and most else ""
+    words += {0: "", 1: ", its failure ends the pod", 2: ", its success ends the pod", 3: ", its end ends the pod"}[
+        ends
+    ]
+    return words + f"; signal {number or 15}, {grace} ms"
+
+
+def _groups_of(plan: Plan) -> list[tuple[int, list[tuple[int, Step]]]]:
+    """Return (phase, [(index, step)]) in the order in which they act."""
     phases: dict[int, list[tuple[int, Step]]] = {}
-    app = ""
     for index, step in enumerate(plan.steps):
-        if step.code == steps.APP:
-            app = str(step.args[0])
-        if step.phase == APP:
-            apps.setdefault(app, []).append((index, step))
-        else:
-            phases.setdefault(step.phase, []).append((index, step))
-    order = [(phase, "", phases[phase]) for phase in (BEFORE, PARENT, CHILD) if phase in phases]
-    order += [(APP, name, found) for name, found in apps.items()]
-    return order + ([(AFTER, "", phases[AFTER])] if AFTER in phases else [])
+        phases.setdefault(step.phase, []).append((index, step))
+    return [(phase, phases[phase]) for phase in (BEFORE, PARENT, CHILD, AFTER) if phase in phases]
 
 
 def filters(plan: Plan) -> list[str]:
@@ -326,8 +336,8 @@ def filters(plan: Plan) -> list[str]:
 def lines(plan: Plan) -> list[str]:
     """Return the plan as text, a line a step, under a line that says who acts."""
     shown: list[str] = []
-    for phase, app, found in _groups_of(plan):
-        shown += ["", f"# {_TITLES[phase].format(app)}"] if shown else [f"# {_TITLES[phase].format(app)}"]
+    for phase, found in _groups_of(plan):
+        shown += ["", f"# {_TITLES[phase]}"] if shown else [f"# {_TITLES[phase]}"]
         for _, step in found:
             text = call(step)
             shown.append(f"{text:<{_COLUMN}}  # {step.cause}")
@@ -340,9 +350,9 @@ def as_json(plan: Plan) -> list[dict[str, Any]]:
     ``index`` is the step's place in the plan's bytes; the list is in the order of acting.
     """
     shown: list[dict[str, Any]] = []
-    for phase, app, found in _groups_of(plan):
+    for phase, found in _groups_of(plan):
         for index, step in found:
-            row: dict[str, Any] = {"index": index, "actor": _ACTORS[phase].format(app), "step": step.name}
+            row: dict[str, Any] = {"index": index, "actor": _ACTORS[phase], "step": step.name}
             row |= {"args": [_plain(arg) for arg in step.args], "cause": step.cause, "call": call(step)}
             shown.append(row)
     return shown

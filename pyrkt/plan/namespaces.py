@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrkt.plan.draft import O_DIRECTORY, O_NONBLOCK, O_PATH, O_RDONLY, O_WRONLY, pointer, refuse
-from pyrkt.plan.steps import APP, BEFORE, CHILD, PARENT
+from pyrkt.plan.steps import BEFORE, CHILD, PARENT
 from pyrkt.spec import capabilities, steps
 
 TYPE_CHECKING = False
@@ -193,8 +193,6 @@ def enter_cgroup(draft: Draft, subject: Subject, cgroup: CgroupLayout) -> None:
     """
     cause = "/linux/cgroupsPath"
     files = [f"{directory}/tasks" for directory in cgroup.enter]
-    if draft.phase == APP and cgroup.clone_into:
-        files.append(f"{cgroup.clone_into}/cgroup.procs")
     if draft.phase == CHILD or subject.from_outside:
         for file in files:
             draft.add(steps.ENTER_CGROUP_SLOT, draft.open(file, O_WRONLY, cause), cause=cause)

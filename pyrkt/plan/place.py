@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pyrkt.base.record import Record
-from pyrkt.spec.layout import CgroupLayout, OverlayRoot, ResctrlLayout
+from struct import Struct
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pyrkt.spec.runtime import Config
+from pyrkt.base.record import Record
+from pyrkt.spec.layout import ResctrlLayout
+
+_POLICY = Struct("<4I2q")
 
 
 class Place(Record):
@@ -22,6 +22,11 @@ class Place(Record):
     ``foreground``: the supervisor stays: relays signals and terminal, does the steps after the end.
     ``keep``: what is there at the end stays, for ``delete`` to remove.
     ``exit_file``: gets the exit code at the end (``exit_dir``/NAME, one an app, for a pod).
+    ``stdin``, ``stdout``, ``stderr``: host files to read from and append to; "" inherits the supervisor's.
+    ``member``: the container is an app of a pod: its supervisor is made by the pod's, and ends with it.
+    ``gate``: it runs when the pod's other apps can run, too.
+    ``control``, ``supervisor_file``: a pod's control socket, and what gets "pid start-time" of its supervisor.
+    ``is_mutable``: the pod goes on when no app runs.
     ``after_unlink``, ``after_rmdir``, ``rename_after``: what to remove and to move at the end, in this order.
     ``after_run``: the program, with its arguments, that tidies up when all else is done.
     ``preserve_fds``: how many descriptors from 3 on the program keeps.
@@ -56,24 +61,41 @@ class Place(Record):
     resctrl: ResctrlLayout = ResctrlLayout()
     keyring: str = ""
     grace_ms: int = 10_000
-
-
-class PodApp(Record):
-    """One app of a pod.
-
-    ``rootfs``: the overlay to mount as its root; None takes config.root.path.
-    ``stdin``, ``stdout``, ``stderr``: host files to read from and append to; "" inherits the supervisor's.
-    ``seccomp``: the compiled filter of config.linux.seccomp.
-    ``fatal``: the pod ends when this app fails.
-    """
-
-    name: str
-    config: Config
-    bundle: str
-    rootfs: OverlayRoot | None = None
-    cgroup: CgroupLayout = CgroupLayout()
     stdin: str = ""
     stdout: str = ""
     stderr: str = ""
-    seccomp: bytes = b""
-    fatal: bool = True
+    member: bool = False
+    gate: bool = False
+    control: str = ""
+    supervisor_file: str = ""
+    is_mutable: bool = False
+
+
+class Policy(Record):
+    """What the end of an app means; times in milliseconds.
+
+    ``ends``: bit 0, the pod ends when the app has failed, bit 1, when it is done. ``restart``: never (0), when it has
+    failed (1), always (2); ``most`` times, 0 without bound, each after ``delay_ms``. ``signal`` asks it to end, 0 is
+    SIGTERM; ``grace_ms`` later it is killed.
+    """
+
+    ends: int = 1
+    restart: int = 0
+    most: int = 0
+    signal: int = 0
+    delay_ms: int = 1_000
+    grace_ms: int = 10_000
+
+    def pack(self) -> bytes:
+        """Return the bytes of stage1's ``struct policy``."""
+        return _POLICY.pack(*(getattr(self, field) for field in self._fields))
+
+
+class PodApp(Record):
+    """An app of a pod, as its supervisor has to know it: each plan is a descriptor's number, -1 for none."""
+
+    name: str
+    plan: int
+    pre_start: int = -1
+    post_stop: int = -1
+    policy: Policy = Policy()

@@ -14,7 +14,7 @@ from pyrkt.spec.runtime import IO_CLASSES, RLIMITS, SCHEDULER_FLAGS, SCHEDULERS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrkt.plan.draft import Draft, Subject
-    from pyrkt.plan.place import Place, PodApp
+    from pyrkt.plan.place import Place
     from pyrkt.spec.runtime import Process, Scheduler, Seccomp
 
 # include/uapi/linux/seccomp.h
@@ -58,10 +58,10 @@ def nothing(draft: Draft) -> None:
     draft.add(steps.EXEC, "/", ("/",), (), cause="/process")  # where every plan ends; this one does not come here
 
 
-def stdio(draft: Draft, app: PodApp) -> None:
-    """Give an app of a pod the files it reads from and writes to."""
+def stdio(draft: Draft, place: Place) -> None:
+    """Give the process the files it reads from and writes to."""
     opened: dict[str, int] = {}
-    for number, path in enumerate((app.stdin, app.stdout, app.stderr)):
+    for number, path in enumerate((place.stdin, place.stdout, place.stderr)):
         if not path:
             continue
         if path not in opened:

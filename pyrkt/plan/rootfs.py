@@ -6,7 +6,7 @@ from pyrkt.plan.devices import add_devices
 from pyrkt.plan.draft import refuse
 from pyrkt.plan.mounts import NO_PEER, WHOLE, Mounts, normal
 from pyrkt.plan.options import ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE, PROPAGATION
-from pyrkt.plan.steps import AFTER, APP, BEFORE
+from pyrkt.plan.steps import AFTER, BEFORE
 from pyrkt.spec import steps
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ def _root_of_host(draft: Draft, subject: Subject, rootfs: OverlayRoot | None, di
     holds all: the supervisor, or ``delete``, takes that away.
     """
     where = "linux.namespaces"
-    if rootfs is not None or "user" in subject.own or draft.phase == APP:
+    if rootfs is not None or "user" in subject.own:
         hint = 'add {"type": "mount"}: the kernel gives mounts to the owner of the mount namespace only'
         raise refuse(where, "a mount namespace is required", hint=hint)
     if subject.linux.masked_paths or subject.linux.readonly_paths:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     Argument = str | int | bytes | tuple[str, ...]
 
-BEFORE, PARENT, CHILD, APP, AFTER = range(5)
-PHASES = ("BEFORE", "PARENT", "CHILD", "APP", "AFTER")
+BEFORE, PARENT, CHILD, AFTER = 0, 1, 2, 4
 
 MAGIC, VERSION = 0x54524B50, 1  # "PKRT", little endian
 _HEADER, _STEP, _LENGTH, _NUMBER = Struct("<IHHII"), Struct("<HBB"), Struct("<I"), Struct("<q")
@@ -102,7 +101,7 @@ def decode(data: bytes, causes: tuple[str, ...] = ()) -> Plan:
 def _decode_step(data: bytes, place: int, cause: str) -> tuple[Step, int]:
     code, phase, count = _STEP.unpack_from(data, place)
     _, kinds, phases = TABLE[code]
-    if len(kinds) != count or phase >= len(PHASES) or not phases >> phase & 1:
+    if len(kinds) != count or not phases >> phase & 1:
         raise InvalidSpec(f"step {code} in phase {phase} with {count} arguments", document="plan")
     place += _STEP.size
     lengths = [_LENGTH.unpack_from(data, place + _LENGTH.size * i)[0] for i in range(count)]
@@ -134,8 +133,8 @@ def _argument(kind: str, data: bytes) -> Argument:
     return tuple(item.decode("utf-8", "surrogateescape") for item in data[:-1].split(b"\0"))
 
 
-def digest(plan: Plan) -> str:
-    """Return "sha256:<hex>" of the plan's bytes: the same for the same input, on every host with the same facts."""
+def digest(*plans: Plan) -> str:
+    """Return "sha256:<hex>" of the plans' bytes: the same for the same input, on every host with the same facts."""
     import hashlib  # noqa: PLC0415 - starting a container does not hash its plan
 
-    return "sha256:" + hashlib.sha256(encode(plan)).hexdigest()
+    return "sha256:" + hashlib.sha256(b"".join(map(encode, plans))).hexdigest()

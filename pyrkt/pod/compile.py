@@ -12,15 +12,17 @@ from pyrkt.kernel import host as kernel_host
 from pyrkt.kernel import seccomp
 from pyrkt.plan import compile as compiler
 from pyrkt.plan import steps
-from pyrkt.plan.place import Place, PodApp
+from pyrkt.plan.place import Place, PodApp, Policy
 from pyrkt.pod.directory import write_new
+from pyrkt.pod.start import causes_file
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
-from pyrkt.spec.runtime import parse_config
+from pyrkt.spec.runtime import Linux, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pyrkt.kernel.host import Host
     from pyrkt.plan.steps import Plan
     from pyrkt.spec.runtime import Config
 
@@ -29,6 +31,7 @@ class Part(Record):
     """One app of a pod, ready to be compiled; ``lowers`` are the trees of its image, top first; none if copied.
 
     ``pre_start`` and ``post_stop`` are its event handlers: ``bundle.handlers`` makes containers of them.
+    ``policy`` is what its end means.
     """
 
     name: str
@@ -36,12 +39,27 @@ class Part(Record):
     lowers: tuple[str, ...] = ()
     pre_start: tuple[str, ...] = ()
     post_stop: tuple[str, ...] = ()
+    policy: Policy = Policy()
+
+
+class AppPlan(Record):
+    """A plan that a pod's supervisor hands on: the descriptor it finds it at, its file below the pod's directory."""
+
+    number: int
+    file: str
+    plan: Plan
+
+
+_MOST = (1 << 31) - 1
+FIRST_PLAN = 200
+"""The descriptor of the first app's plan; the supervisor opens a hundred of its own at most."""
 
 
 class Compiled(Record):
-    """The plan of a pod, the cgroups that it makes, and what the user should be told."""
+    """The plans of a pod, the cgroups that they make, and what the user should be told."""
 
     plan: Plan
+    apps: tuple[AppPlan, ...] = ()
     remove: tuple[str, ...] = ()
     kill: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -61,40 +79,100 @@ def compiled(
     Raises: InvalidSpec, NoPermission, StartFailed from the compilers.
     """
     host = kernel_host.probe()
-    rootless = not host.privileged
-    apps, remarks = [], list[str]()
-    for part in parts:
-        layout = _layout(part.config, remarks, rootless=rootless)
-        home = f"{path}/apps/{part.name}"
-        apps.append(
-            PodApp(
-                name=part.name,
-                config=part.config,
-                bundle=home,
-                rootfs=_overlay(part, home),
-                cgroup=layout,
-                stdin="/dev/null" if detach else "",
-                stdout=f"{path}/logs/{part.name}.log" if detach else "",
-                stderr=f"{path}/logs/{part.name}.log" if detach else "",
-                seccomp=_filter(part.config),
-            )
-        )
+    remarks: list[str] = []
+    layouts = [_layout(part.config, remarks, rootless=not host.privileged) for part in parts]
+    shared = _pod_layout(parts[0].config, uuid, rootless=not host.privileged)
+    table, plans = list[PodApp](), list[AppPlan]()
+    for part, layout in zip(parts, layouts, strict=True):
+        place = app_place(part, path, uuid, on_failure=on_failure, detach=detach)
+        made = app_plans(part, path, host, layout, place, FIRST_PLAN + len(plans))
+        table.append(_entry(part, made))
+        plans += made
     place = Place(
         id=uuid,
         record_file=f"{path}/pid",
+        supervisor_file=f"{path}/supervisor",
+        control=f"{path}/control",
         exit_dir=f"{path}/status",
-        foreground=True,
         on_failure=on_failure,
         keyring=f"_ses.{uuid}",
         after_run=after,
     )
-    plan = compiler.pod(tuple(apps), host, place)
+    # A member of the pod has the first of its descriptors where the supervisor has its own.
+    plan = compiler.sandbox(parts[0].config, tuple(table), host, place, (shared, *layouts))
+    everything = (*layouts, shared)
+    warned = [text for made in (plan, *(each.plan for each in plans)) for text in made.warnings]
     return Compiled(
         plan=plan,
-        remove=tuple(directory for app in apps for directory in app.cgroup.remove),
-        kill=tuple(file for app in apps for file in app.cgroup.kill),
-        remarks=(*remarks, *plan.warnings),
+        apps=tuple(plans),
+        remove=tuple(directory for layout in everything for directory in layout.remove),
+        kill=tuple(file for layout in everything for file in layout.kill),
+        remarks=tuple(dict.fromkeys((*remarks, *warned))),
     )
+
+
+def app_place(part: Part, path: str, uuid: str, *, on_failure: tuple[str, ...], detach: bool) -> Place:
+    """Return where an app of the pod in ``path`` leaves its traces."""
+    log = f"{path}/logs/{part.name}.log" if detach else ""
+    return Place(
+        id=f"{uuid}-{part.name}",
+        member=True,
+        gate=True,
+        record_file=f"{path}/apps/{part.name}/pid",
+        on_failure=on_failure,
+        keyring=f"_ses.{uuid}",
+        stdin="/dev/null" if detach else "",
+        stdout=log,
+        stderr=log,
+    )
+
+
+def app_plans(part: Part, path: str, host: Host, layout: CgroupLayout, place: Place, first: int) -> list[AppPlan]:
+    """Return the plans of one app: its own, and those of its event handlers, as descriptors from ``first`` on."""
+    home = f"{path}/apps/{part.name}"
+    found: list[AppPlan] = []
+    for name, words in (("plan", ()), ("pre-start.plan", part.pre_start), ("post-stop.plan", part.post_stop)):
+        if name != "plan" and not words:
+            continue
+        config, where = part.config, place
+        if words:
+            from pyrkt.bundle import handlers  # noqa: PLC0415 - few images have any
+
+            config = handlers.container(config, words)
+            where = place.replace(stdin="/dev/null", record_file="", gate=False)
+        plan = compiler.container(
+            compiler.joining_sandbox(config.replace(hooks=None)),
+            home,
+            host,
+            layout,
+            where,
+            seccomp=_filter(config),
+            root=_overlay(part, home),
+        )
+        found.append(AppPlan(number=first + len(found), file=f"apps/{part.name}/{name}", plan=plan))
+    return found
+
+
+def _entry(part: Part, plans: list[AppPlan]) -> PodApp:
+    numbers = {each.file.rpartition("/")[2]: each.number for each in plans}
+    return PodApp(
+        name=part.name,
+        plan=numbers["plan"],
+        pre_start=numbers.get("pre-start.plan", -1),
+        post_stop=numbers.get("post-stop.plan", -1),
+        policy=part.policy,
+    )
+
+
+def _pod_layout(config: Config, uuid: str, *, rootless: bool) -> CgroupLayout:
+    """Return the cgroup above those of the apps; none where the apps have none."""
+    linux = config.linux
+    if linux is None or not linux.cgroups_path:
+        return CgroupLayout()
+    found = _layout(config.replace(linux=Linux(cgroups_path=f"/pyrkt-{uuid}")), [], rootless=rootless)
+    # Which devices there are is the apps' own affair: a rule of the pod could not be lifted by one of them.
+    limits = tuple(line for line in found.write if line[2] != "linux.resources.devices")
+    return found.replace(write=limits, device_program=b"")
 
 
 def _layout(config: Config, remarks: list[str], *, rootless: bool) -> CgroupLayout:
@@ -134,6 +212,7 @@ def read_parts(path: str) -> tuple[Part, ...]:
             lowers=app["lowers"].texts(),
             pre_start=app["preStart"].texts(),
             post_stop=app["postStop"].texts(),
+            policy=Policy(**{field: app["policy"][field].integer(0, _MOST) for field in Policy._fields}),
         )
         for app in recipe["apps"].items()
     )
@@ -154,8 +233,16 @@ def _json(file: str) -> Mapping[str, object]:
 
 
 def write_plan(path: str, found: Compiled) -> None:
-    """Write ``plan``, ``causes`` and ``cgroups`` in the pod's directory ``path``."""
-    write_new(f"{path}/plan", steps.encode(found.plan))
-    write_new(f"{path}/causes", "\0".join(found.plan.causes).encode("utf-8", "surrogateescape"))
+    """Write ``plan``, ``causes``, ``members`` and ``cgroups`` in the pod's directory ``path``, and the apps' plans."""
+    write_encoded(f"{path}/plan", f"{path}/causes", found.plan)
+    for each in found.apps:
+        write_encoded(f"{path}/{each.file}", f"{path}/{causes_file(each.file)}", each.plan)
+    write_new(f"{path}/members", "".join(f"{each.number} {each.file}\n" for each in found.apps).encode())
     # Before the first cgroup is made: whatever is killed when, gc knows what to look for.
     write_new(f"{path}/cgroups", fastjson.dumps({"remove": list(found.remove), "kill": list(found.kill)}).encode())
+
+
+def write_encoded(file: str, causes: str, plan: Plan) -> None:
+    """Write one plan, and the causes of its steps beside it."""
+    write_new(file, steps.encode(plan))
+    write_new(causes, "\0".join(plan.causes).encode("utf-8", "surrogateescape"))

@@ -13,6 +13,8 @@ from pyrkt.base.record import Record
 from pyrkt.bundle import from_appc, from_oci
 from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions, SeccompChoice, VolumeMount
 from pyrkt.bundle.volumes import check_source
+from pyrkt.plan.place import Policy
+from pyrkt.pod.compile import Part
 from pyrkt.spec import appc
 from pyrkt.spec.image import ImageConfig
 from pyrkt.store import Rootfs
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 NETNS = "/run/pyrkt/netns"
 """net.netns.DIRECTORY: where the network namespaces of pods are mounted."""
+
+_FAILED, _DONE = 1, 2  # plan.place.Policy, ends
 
 
 class Place(Record):
@@ -144,7 +148,24 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         gid_mappings=place.gid_mappings,
         insecure=ask.insecure & {"capabilities", "paths", "seccomp"},
         annotations=dict(app.annotations),
-        cgroups_path=f"/pyrkt-{place.uuid}-{name}",
+        cgroups_path=f"/pyrkt-{place.uuid}/{name}",
+    )
+
+
+def part(name: str, app: App, bundle: Bundle, exit_policy: str) -> Part:
+    """Return the app for the compiler, its root still a copied one; ``exit_policy`` is the pod's."""
+    ends = {"all": 0, "any": _FAILED | _DONE}.get(exit_policy, _FAILED if app.fatal else 0)
+    return Part(
+        name=name,
+        config=bundle.config,
+        pre_start=bundle.pre_start,
+        post_stop=bundle.post_stop,
+        policy=Policy(
+            ends=ends,
+            restart=("no", "on-failure", "always").index(app.restart),
+            most=app.restart_max,
+            delay_ms=app.restart_delay_ms,
+        ),
     )
 
 

@@ -47,7 +47,9 @@ def wait(pod: Pod, seconds: float | None = None) -> bool:
 
 
 def stop(pod: Pod, *, grace: float = STOP_S, force: bool = False) -> bool:
-    """End ``pod``: SIGTERM to its first process, which passes it on; SIGKILL after ``grace`` seconds or with ``force``.
+    """End ``pod``: SIGTERM to its supervisor, which ends one app after the other.
+
+    After ``grace`` seconds, or with ``force``, SIGKILL to its first process, with which all of it dies.
 
     Returns whether it was running. Raises: UsageError if it never ran; Busy if it does not end.
     """
@@ -60,7 +62,7 @@ def stop(pod: Pod, *, grace: float = STOP_S, force: bool = False) -> bool:
     if process < 0:
         return False
     try:
-        if force or not (pidfd.send_signal(process, _signal.SIGTERM) and pidfd.wait(process, grace)):
+        if force or not _asked(pod, process, grace):
             pidfd.send_signal(process, _signal.SIGKILL)
     finally:
         os.close(process)
@@ -69,10 +71,22 @@ def stop(pod: Pod, *, grace: float = STOP_S, force: bool = False) -> bool:
     return True
 
 
+def _asked(pod: Pod, process: int, grace: float) -> bool:
+    """Ask the supervisor to end the pod; return whether its first process is gone within ``grace`` seconds."""
+    supervisor = open_process(pod, "supervisor")
+    if supervisor < 0:
+        return False
+    try:
+        return pidfd.send_signal(supervisor, _signal.SIGTERM) and pidfd.wait(process, grace)
+    finally:
+        os.close(supervisor)
+
+
 def _first_process(pod: Pod) -> int:
     """Return the pod's first process as a pidfd; a pod that is just starting has one in a moment. -1 if it ended."""
-    deadline = time.monotonic() + _AFTER_KILL_S
-    while (process := open_process(pod)) < 0 and lock.is_held(pod.path):
+    deadline, process = time.monotonic() + _AFTER_KILL_S, -1
+    # The supervisor is the last to be recorded.
+    while not (pod.read("supervisor") and (process := open_process(pod)) >= 0) and lock.is_held(pod.path):
         if time.monotonic() > deadline:
             raise Busy(f"pod {pod.uuid} has no first process", hint=f"it may still be starting; see {pod.path}")
         time.sleep(_POLL_S)

@@ -14,7 +14,7 @@ from pyrkt.base.undo import Undo
 from pyrkt.bundle.write import write
 from pyrkt.image.unpack.flatten import flatten
 from pyrkt.pod import configure, directory, ids, measure, reified
-from pyrkt.pod.compile import Part, compiled, write_plan
+from pyrkt.pod.compile import compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
 from pyrkt.pod.program import own_program as own_program  # noqa: PLC0414
@@ -24,6 +24,7 @@ from pyrkt.store.remove import remove_tree
 if TYPE_CHECKING:
     from pyrkt.bundle.assemble import Bundle
     from pyrkt.pod.ask import App, PodAsk
+    from pyrkt.pod.compile import Part
     from pyrkt.pod.directory import Held, Pods
     from pyrkt.pod.images import Source
     from pyrkt.store import ImageRecord, Rootfs
@@ -95,7 +96,7 @@ def _fill(
     chosen = tuple(_choose(ask, app, record, source, place) for app, record in zip(ask.apps, images, strict=True))
     _directories(pod, ask, spaces)
     copied = not ask.overlay or spaces.shifted
-    parts = tuple(_write_app(pod, one, source, copied=copied, shift=spaces.shift) for one in chosen)
+    parts = tuple(_write_app(pod, one, source, ask.exit_policy, copied=copied, shift=spaces.shift) for one in chosen)
     found = tuple(reified.Part(app=one.app, name=one.name, record=one.record, bundle=one.bundle) for one in chosen)
     write_new(f"{pod.path}/pod", fastjson.dumps(reified.manifest(ask, found, source.store).dump()).encode())
     measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
@@ -156,11 +157,11 @@ def _directories(pod: Held, ask: PodAsk, spaces: ids.Mappings) -> None:
             ) from None
 
 
-def _write_app(pod: Held, one: Chosen, source: Source, *, copied: bool, shift: int) -> Part:
+def _write_app(pod: Held, one: Chosen, source: Source, exit_policy: str, *, copied: bool, shift: int) -> Part:
     """Write the app's bundle; its root is an overlay over the image's trees, or a copy of them."""
     home = f"{pod.path}/apps/{one.name}"
     os.mkdir(home, 0o700)
-    part = Part(name=one.name, config=one.bundle.config, pre_start=one.bundle.pre_start, post_stop=one.bundle.post_stop)
+    part = configure.part(one.name, one.app, one.bundle, exit_policy)
     root = configure.rootfs(source.store, one.record)
     write(Path(home), one.bundle, root)
     if shift and one.bundle.volumes:
@@ -215,6 +216,7 @@ def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
             "lowers": list(part.lowers),
             "preStart": list(part.pre_start),
             "postStop": list(part.post_stop),
+            "policy": {field: getattr(part.policy, field) for field in part.policy._fields},
         }
         for part in parts
     ]

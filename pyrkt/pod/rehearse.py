@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyrkt.pod import configure, directory, ids
-from pyrkt.pod.compile import Part, compiled
+from pyrkt.pod.compile import compiled
 
 if TYPE_CHECKING:
-    from pyrkt.plan.steps import Plan
     from pyrkt.pod.ask import PodAsk
+    from pyrkt.pod.compile import Compiled
     from pyrkt.pod.directory import Pods
     from pyrkt.pod.images import Source
 
@@ -17,8 +17,8 @@ NIL = "00000000-0000-0000-0000-000000000000"
 """The UUID of a pod that is not there: the same each time, so that the plan's digest is."""
 
 
-def rehearse(ask: PodAsk, pods: Pods, source: Source) -> Plan:
-    """Return the plan that running ``ask`` would carry out. The images are fetched where they are missing."""
+def rehearse(ask: PodAsk, pods: Pods, source: Source) -> Compiled:
+    """Return the plans that running ``ask`` would carry out. The images are fetched where they are missing."""
     images = [source.image(app) for app in ask.apps]
     final = pods.path(directory.RUN, NIL)
     spaces = ids.rehearsed(private=ask.private_users)
@@ -27,11 +27,7 @@ def rehearse(ask: PodAsk, pods: Pods, source: Source) -> Plan:
     for app, record in zip(ask.apps, images, strict=True):
         root = configure.rootfs(source.store, record)
         copied = not ask.overlay or spaces.shifted
-        parts.append(
-            Part(
-                name=configure.app_name(app, record),
-                config=configure.compose(ask, app, record, source.store, place).config,
-                lowers=() if copied else tuple(reversed(root.lowers)),
-            )
-        )
-    return compiled(tuple(parts), final, NIL).plan
+        bundle = configure.compose(ask, app, record, source.store, place)
+        part = configure.part(configure.app_name(app, record), app, bundle, ask.exit_policy)
+        parts.append(part if copied else part.replace(lowers=tuple(reversed(root.lowers))))
+    return compiled(tuple(parts), final, NIL)

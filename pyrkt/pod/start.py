@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 
     from pyrkt.base.dirs import ConfigDirs
     from pyrkt.pod.directory import Held, Pods
+    from pyrkt.stage1.launch import Members, Piece
     from pyrkt.tpm.where import Log
+
+_REMAKE = "pyrkt rm the pod, then make it anew"
 
 
 def become(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs) -> Never:
     """Connect ``pod``, measure it in the log ``where``, move it to ``run`` and become its supervisor.
 
-    The exit code is the app's. The lock goes with the process: it is freed at the very moment that nothing of the pod
-    is left. ``dirs`` is the configuration of networks.
+    The exit code is that of the first app that failed. The lock goes with the process: it is freed at the very moment
+    that nothing of the pod is left. ``dirs`` is the configuration of networks.
     """
-    plan, causes = _read(pod.path)
-    running, program = _ready(pods, pod, where, dirs, plan)
+    (plan, causes), members = _read(pod.path)
+    running, program = _ready(pods, pod, where, dirs, plan, members)
     try:
-        _show(plan, causes)
-        launch.run(plan, causes, copy=program)
+        _show(plan, causes, members)
+        launch.run(plan, causes, copy=program, members=members)
     except BaseException:
         _disconnect(running)
         raise
@@ -37,20 +40,20 @@ def become(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs) -> Never:
 def detach(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs) -> int:
     """Connect ``pod``, measure it, move it to ``run``, leave its supervisor in the background.
 
-    Returns when all apps run, with the pid.
+    Returns when all apps run, with the pid of its first process.
     Raises: StartFailed and what else the failed step was; what connecting and measuring raise.
     """
-    plan, causes = _read(pod.path)
-    running, program = _ready(pods, pod, where, dirs, plan)
+    (plan, causes), members = _read(pod.path)
+    running, program = _ready(pods, pod, where, dirs, plan, members)
     try:
-        _show(plan, causes)
+        _show(plan, causes, members)
         kept = _redirected(running.path)
     except BaseException:
         _disconnect(running)
         raise
     try:
         # From here on it is stage1 that tidies up.
-        return launch.start(plan, causes, copy=program)
+        return launch.start(plan, causes, copy=program, members=members)
     finally:
         for number, descriptor in enumerate(kept):
             os.dup2(descriptor, number)
@@ -58,14 +61,14 @@ def detach(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs) -> int:
         os.close(running.descriptor)
 
 
-def _ready(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs, plan: bytes) -> tuple[Held, int]:
+def _ready(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs, plan: bytes, members: Members) -> tuple[Held, int]:
     """Do the last things before stage1 begins; return the pod in ``run``, and the sealed copy of stage1.
 
     What fails leaves a pod that was prepared as it was, to be tried again, and nothing of one made for this run.
     """
     try:
         _connect(pod, dirs)
-        program = _measured(where, pod, plan)
+        program = _measured(where, pod, plan, members)
         running = pods.move(pod, directory.RUN)
     except BaseException:
         _disconnect(pod)
@@ -97,21 +100,26 @@ def _disconnect(pod: Held) -> None:
             log.warn(error.message)
 
 
-def _measured(where: Log, pod: Held, plan: bytes) -> int:
+def _measured(where: Log, pod: Held, plan: bytes, members: Members) -> int:
     """Append what is about to run to the log ``where``; return the sealed copy of stage1 that is measured there."""
     program = launch.program()
-    measure.launch(where, pod.path, [("pod", "", plan)], (("native", "", measure.digest_of(program)),))
+    plans = [("sandbox", "", plan)]
+    for number, name in _members(pod.path):
+        app, _, part = name.removeprefix("apps/").rpartition("/")
+        plans.append((part.removesuffix("plan").rstrip(".") or "app", app, members[number][0]))
+    measure.launch(where, pod.path, plans, (("native", "", measure.digest_of(program)),))
     return program
 
 
-def _show(plan: bytes, causes: tuple[str, ...]) -> None:
+def _show(plan: bytes, causes: tuple[str, ...], members: Members) -> None:
     """Print with --debug each step, before any is done."""
     if not log.debugging():
         return
     from pyrkt.plan import explain, steps  # noqa: PLC0415 - for people who look
 
-    for line in explain.lines(steps.decode(plan, causes)):
-        log.debug(line)
+    for data, words in ((plan, causes), *members.values()):
+        for line in explain.lines(steps.decode(data, words)):
+            log.debug(line)
 
 
 def _redirected(path: str) -> list[int]:
@@ -128,20 +136,46 @@ def _redirected(path: str) -> list[int]:
     return kept
 
 
-def _read(path: str) -> tuple[bytes, tuple[str, ...]]:
+def _read(path: str) -> tuple[Piece, Members]:
+    """Return the pod's plan, and those of its apps by the descriptor at which stage1 looks for them."""
     try:
-        with open(f"{path}/plan", "rb") as file:
-            plan = file.read()
-        with open(f"{path}/causes", "rb") as file:
-            causes = tuple(file.read().decode("utf-8", "surrogateescape").split("\0"))
+        return read_piece(path, "plan"), {number: read_piece(path, name) for number, name in _members(path)}
     except FileNotFoundError:
         raise StartFailed(
             "the pod has no plan: its making was interrupted", hint="pyrkt gc, then make it anew"
         ) from None
+
+
+def _members(path: str) -> list[tuple[int, str]]:
+    with open(f"{path}/members", encoding="utf-8") as file:
+        lines = [line.split(" ", 1) for line in file.read().splitlines()]
+    try:
+        return [(int(number), name) for number, name in lines]
+    except ValueError:
+        raise InvalidSpec("is damaged", document=f"{path}/members", hint=_REMAKE) from None
+
+
+def pieces(path: str) -> tuple[Piece, list[tuple[str, Piece]]]:
+    """Return the plan of the pod in ``path``, and those of its apps, each with the name of its file."""
+    own, found = _read(path)
+    return own, list(zip((name for _, name in _members(path)), found.values(), strict=True))
+
+
+def read_piece(path: str, name: str) -> Piece:
+    """Return the bytes of the plan in the file ``name`` of a pod, and the causes of its steps."""
+    with open(f"{path}/{name}", "rb") as file:
+        plan = file.read()
+    with open(f"{path}/{causes_file(name)}", "rb") as file:
+        causes = tuple(file.read().decode("utf-8", "surrogateescape").split("\0"))
     # The size that its header tells: a plan that was cut could not even say what to do when a step fails.
     if plan[:4] != b"PKRT" or int.from_bytes(plan[12:16], "little") != len(plan):
-        raise InvalidSpec("is damaged", document=f"{path}/plan", hint="pyrkt rm the pod, then make it anew")
+        raise InvalidSpec("is damaged", document=f"{path}/{name}", hint=_REMAKE)
     return plan, causes
+
+
+def causes_file(name: str) -> str:
+    """Return the name of the file with the causes of the plan in the file ``name``."""
+    return f"{name.removesuffix('plan')}causes"
 
 
 def take(pods: Pods, text: str) -> Held:

@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-enum { MOST_FDS = 2 };
+enum { MOST_FDS = 3 };
 
 union control {
 	struct cmsghdr head;
@@ -49,13 +49,13 @@ long send_descriptor(long to, const char *name, long descriptor)
 	return r < 0 ? r : 0;
 }
 
-/* 1 with a message, 0 at the end, -EAGAIN if there is none and wait is off; missing fds are -1 */
-long receive_message(long channel, struct message *message, i32 *fds, u32 room, bool wait)
+/* The size of what came, 0 at the end, -EAGAIN if there is nothing and wait is off; missing fds are -1. */
+long receive(long channel, void *data, size_t size, i32 *fds, u32 room, bool wait)
 {
 	union control control;
-	struct iovec data = {message, sizeof *message};
+	struct iovec place = {data, size};
 	struct msghdr head = {
-		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+		.msg_iov = &place, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	for (u32 i = 0; i < room; i++)
 		fds[i] = -1;
 	long r;
@@ -75,9 +75,16 @@ long receive_message(long channel, struct message *message, i32 *fds, u32 room, 
 				sys_close(fd);
 		}
 	}
-	if (r && r != sizeof *message)
-		return -EBADMSG;
-	return r != 0;
+	return r;
+}
+
+/* 1 with a message, 0 at the end, -EAGAIN if there is none and wait is off; missing fds are -1 */
+long receive_message(long channel, struct message *message, i32 *fds, u32 room, bool wait)
+{
+	long r = receive(channel, message, sizeof *message, fds, room, wait);
+	if (r > 0)
+		return r == sizeof *message ? 1 : -EBADMSG;
+	return r;
 }
 
 long await_go(void)

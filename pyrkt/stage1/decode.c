@@ -77,46 +77,38 @@ static bool decode_step(const u8 **at, const u8 *end, struct step *step, u32 *lo
 	return true;
 }
 
-/* The order that the supervisor and PID 1 rely on: one CLONE, or one ADOPT and no process of its own; every process ends in EXEC or, PID 1, in INIT; who waits
- * for the other at a MEET does not wait in vain. */
+/* The order that the supervisor relies on: one CLONE, or one ADOPT and no process of its own; the process ends in EXEC or, a
+ * pod's PID 1, in INIT, and only a pod has apps; who waits for the other at a MEET does not wait in vain. */
 static bool well_formed(const struct plan *plan, u32 *culprit)
 {
-	const struct step *last_child = NULL, *last_app = NULL, *clone = NULL, *adopt = NULL;
+	const struct step *last_child = NULL, *clone = NULL, *adopt = NULL, *pod = NULL;
 	u32 apps = 0, failures = 0, meetings = 0, met = 0;
 	for (*culprit = 0; *culprit < plan->count; ++*culprit) {
 		const struct step *step = &plan->steps[*culprit];
 		failures += step->code == STEP_ON_FAILURE;
+		apps += step->code == STEP_POD_APP;
 		meetings += step->code == STEP_MEET && step->phase == PARENT;
 		met += step->code == STEP_MEET && step->phase == CHILD;
-		if ((step->code == STEP_CLONE && clone) || failures > 1)
+		if ((step->code == STEP_CLONE && clone) || (step->code == STEP_ADOPT && adopt) ||
+		    (step->code == STEP_POD && pod) || failures > 1 || apps > MAX_APPS)
 			return false;
 		if (step->code == STEP_CLONE)
 			clone = step;
-		if (step->code == STEP_ADOPT && adopt)
-			return false;
 		if (step->code == STEP_ADOPT)
 			adopt = step;
+		if (step->code == STEP_POD)
+			pod = step;
 		if (step->phase == CHILD) {
 			if (last_child && (last_child->code == STEP_EXEC || last_child->code == STEP_INIT))
 				return false;
-			if (step->code == STEP_APP) {
-				if (++apps > MAX_APPS || (apps > 1 && (!last_app || last_app->code != STEP_EXEC)))
-					return false;
-				last_app = NULL;
-			}
 			last_child = step;
 		}
-		if (step->phase == APP_PHASE) {
-			if (!apps || (last_app && last_app->code == STEP_EXEC))
-				return false;
-			last_app = step;
-		}
 	}
-	if (adopt)
-		return !clone && !last_child && !meetings;
-	if (!clone || !last_child || meetings != met || last_child->code != (apps ? STEP_INIT : STEP_EXEC))
+	if (apps && !pod)
 		return false;
-	return !apps || (last_app && last_app->code == STEP_EXEC);
+	if (adopt)
+		return !clone && !last_child && !meetings && !pod;
+	return clone && last_child && meetings == met && last_child->code == (pod ? STEP_INIT : STEP_EXEC);
 }
 
 long plan_count(const u8 *data, size_t size)

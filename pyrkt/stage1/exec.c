@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <time.h>
 
-enum { FIRST_FD = 3, EXECUTE = 1 /* X_OK */, MOST_KEPT = SLOTS + MAX_APPS, RESTORER = 0x04000000 /* SA_RESTORER */ };
+enum { FIRST_FD = 3, EXECUTE = 1 /* X_OK */, MOST_KEPT = SLOTS + 8, RESTORER = 0x04000000 /* SA_RESTORER */ };
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 void default_signals(void)
@@ -92,9 +92,9 @@ long step_CLOSE_FDS(const struct step *step)
 	long r = close_own(!proc, !agent);
 	if (r < 0)
 		return r;
-	long kept[SLOTS + 5] = {self.channel, self.ready, self.go, self.proc, self.fifo};
-	memcpy(kept + 5, self.slots, sizeof self.slots);
-	return close_all_but(first, kept, SLOTS + 5);
+	long kept[SLOTS + 3] = {self.channel, self.proc, self.fifo};
+	memcpy(kept + 3, self.slots, sizeof self.slots);
+	return close_all_but(first, kept, SLOTS + 3);
 }
 
 static long change_directory(const char *path)
@@ -284,32 +284,12 @@ long step_HOLD(const struct step *step)
 		sys(__NR_ppoll, NULL, 0, NULL, NULL, 0); /* until it is killed */
 }
 
-/* An app tells PID 1 that it is set up, and waits for the others. */
-static long meet_apps(void)
-{
-	u8 byte = 0;
-	self.detail = AT_SYNC;
-	long r = write_all(self.ready, &byte, 1);
-	if (r >= 0)
-		r = read_all(self.go, &byte, 1);
-	/* A byte, not the end of the pipe: that comes, too, when PID 1 ends, a moment before we are killed with it. */
-	if (r == 0)
-		sys_exit(START_FAILED);
-	self.detail = NOWHERE;
-	return r;
-}
-
 long step_EXEC(const struct step *step)
 {
 	u64 none = 0;
 	long r = close_own(true, true);
 	if (r < 0)
 		return r;
-	if (self.phase == APP_PHASE) {
-		r = meet_apps();
-		if (r < 0)
-			return r;
-	}
 	if (!step_list(step, 1, self.argv))
 		return -EINVAL;
 	u32 words = step_list(step, 2, self.envp);
@@ -317,7 +297,7 @@ long step_EXEC(const struct step *step)
 	self.envp[words + 1] = NULL;
 	sys(__NR_umask, self.umask);
 	default_signals();
-	if (self.phase == CHILD && !self.leaves)
+	if (!self.leaves)
 		die_with_parent();
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 	r = find(step_text(step, 0), execute);

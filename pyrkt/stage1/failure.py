@@ -129,8 +129,11 @@ _WORDS = {
     steps.WAIT_START: "waiting to be started",
     steps.HOME: "finding the home directory of user {0}",
     steps.EXEC: "executing {0}",
-    steps.APP: "starting the app {0}",
-    steps.INIT: "starting the pod's apps",
+    steps.INIT: "starting the pod's first process",
+    steps.POD: "starting the pod's apps",
+    steps.POD_APP: "starting the app {0}",
+    steps.MEMBER: "starting the app",
+    steps.GATE: "waiting for the other apps",
     steps.EXIT_FILE: "writing the exit code to {0}",
 }
 

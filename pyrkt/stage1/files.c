@@ -166,14 +166,19 @@ static long start_time(i64 pid, struct text *into)
 	return 0;
 }
 
-long step_RECORD(const struct step *step)
+long record_process(const char *path, i64 pid)
 {
 	char words[64];
 	struct text text = TEXT(words);
-	text_add_number(&text, self.child);
+	text_add_number(&text, pid);
 	text_add(&text, " ");
-	long r = start_time(self.child, &text);
-	return r < 0 ? r : replace_file(step_text(step, 0), words, text.used, 0600);
+	long r = start_time(pid, &text);
+	return r < 0 ? r : replace_file(path, words, text.used, 0600);
+}
+
+long step_RECORD(const struct step *step)
+{
+	return record_process(step_text(step, 0), self.child);
 }
 
 long step_STILL(const struct step *step)

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
     from pyrkt.base.errors import PyrktError
 
+    Piece = tuple[bytes, tuple[str, ...]]
+    """The bytes of a plan, and the causes of its steps."""
+    Members = dict[int, Piece]
+    """Plans by the number of the descriptor where stage1 looks for them."""
+
 _NAME = "pyrkt-stage1"
 _REPORT_SIZE = 16  # struct report of supervise.c: i32 index, i32 errno, i64 detail or pid
 _MOST_SAID = 4096  # bytes of what a failed program has said: its end
-_STAYS, _LEFT = -1, -2
+_STAYS, _LEFT, _PLAN_AT = -1, -2, 16
 _SIZE_AT, _HEADER_SIZE = 12, 16
 
 
@@ -72,24 +77,45 @@ def _holder_words(holder: int) -> list[str]:
     return [str(holder)]
 
 
-def run(plan: bytes, causes: tuple[str, ...] = (), *, holder: int = -1, copy: int = -1) -> NoReturn:
+def _place(members: Members) -> list[int]:
+    """Put the plans of a pod's apps at the descriptors where the pod's plan looks for them; return them."""
+    for number, (plan, causes) in members.items():
+        descriptor = _handed_over(plan, causes)
+        os.dup2(descriptor, number)
+        if descriptor != number:
+            os.close(descriptor)
+    return list(members)
+
+
+def run(
+    plan: bytes, causes: tuple[str, ...] = (), *, holder: int = -1, copy: int = -1, members: Members | None = None
+) -> NoReturn:
     """Become stage1 with ``plan``; what then ends this process is the container's exit code, or 128 + its signal.
 
     If a step fails, stage1 becomes the plan's ON_FAILURE program, with five more arguments: hand them to ``failed``.
-    ``holder`` is the pidfd of ``hold``, ``copy`` what ``program`` has returned.
+    ``holder`` is the pidfd of ``hold``, ``copy`` what ``program`` has returned, ``members`` are a pod's apps.
     """
+    _place(members or {})
     copy = program() if copy < 0 else copy
     argv = [_NAME, str(_handed_over(plan, causes)), "-", *_holder_words(holder)]
     os.execve(copy, argv, os.environ)  # noqa: S606 - to become it is the point
 
 
-def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0, holder: int = -1, copy: int = -1) -> int:
+def start(
+    plan: bytes,
+    causes: tuple[str, ...] = (),
+    *,
+    preserve_fds: int = 0,
+    holder: int = -1,
+    copy: int = -1,
+    members: Members | None = None,
+) -> int:
     """Run stage1 beside this process until the container is set up and waits or runs; return the container's pid.
 
     After that stage1 is gone if the plan has WAIT_START or LEAVE, and the container is a child of our nearest
     subreaper; otherwise it stays, in a session of its own, as the container's supervisor.
     ``preserve_fds`` descriptors from 3 on, those of them that are open, reach the container if the plan lets them.
-    ``holder`` is the pidfd of ``hold``, ``copy`` what ``program`` has returned.
+    ``holder`` is the pidfd of ``hold``, ``copy`` what ``program`` has returned, ``members`` are a pod's apps.
     Raises: the error of the failed step; then stage1 has taken everything down again.
     """
     for descriptor in range(3, 3 + preserve_fds):
@@ -97,6 +123,7 @@ def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0, h
             os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
         except OSError:
             pass  # not open: the caller has promised more than it gave
+    placed = _place(members or {})
     copy, words = program() if copy < 0 else copy, _handed_over(plan, causes)
     inward, outward = os.pipe()
     try:
@@ -107,10 +134,10 @@ def start(plan: bytes, causes: tuple[str, ...] = (), *, preserve_fds: int = 0, h
             _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
         pid = os.posix_spawn(f"/proc/self/fd/{copy}", argv, os.environ)
     finally:
-        for descriptor in (copy, words, outward):
+        for descriptor in (copy, words, outward, *placed):
             os.close(descriptor)
     try:
-        return _outcome(pid, inward, plan, causes, holder)
+        return _outcome(pid, inward, {0: (plan, causes), **(members or {})}, holder)
     finally:
         os.close(inward)
         if holder >= 0:
@@ -140,7 +167,7 @@ def _read(descriptor: int, size: int) -> bytes:
     return data
 
 
-def _outcome(pid: int, inward: int, plan: bytes, causes: tuple[str, ...], holder: int) -> int:
+def _outcome(pid: int, inward: int, plans: Members, holder: int) -> int:
     report = _read(inward, _REPORT_SIZE)
     if holder >= 0:
         _end(holder)  # if stage1 failed before it did that
@@ -154,7 +181,9 @@ def _outcome(pid: int, inward: int, plan: bytes, causes: tuple[str, ...], holder
     if errno == 0 and index == _LEFT:
         return value
 
-    raise _failure(plan, causes, (index, errno, value), said)
+    # In a pod the step may be of an app's plan: then that one's descriptor is in the upper half.
+    plan, causes = plans.get(index >> _PLAN_AT if index > 0 else 0, plans[0])
+    raise _failure(plan, causes, (index & 0xFFFF if index > 0 else index, errno, value), said)
 
 
 def _failure(plan: bytes, causes: tuple[str, ...], numbers: tuple[int, int, int], said: bytes) -> PyrktError:

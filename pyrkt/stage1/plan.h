@@ -4,13 +4,13 @@
 
 #include "sys.h"
 
-enum phase { BEFORE, PARENT, CHILD, APP_PHASE, AFTER, PHASES };
+enum phase { BEFORE, PARENT, CHILD, AFTER = 4, PHASES };
 
 enum code {
 #define STEP(code, name, kinds, phases, words) STEP_##name = code,
 #include "steps.h"
 #undef STEP
-	CODES = 192 /* more than the highest; the table's order is free */
+	CODES = 256 /* more than the highest; the table's order is free */
 };
 
 enum detail {

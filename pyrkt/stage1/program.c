@@ -131,7 +131,7 @@ static long state_file(const struct step *step)
 static void add_home(const struct step *step, u32 words)
 {
 	const struct step *exec = NULL;
-	u32 at = self.phase == CHILD || self.phase == APP_PHASE ? next_step(self.index, self.phase, STEP_EXEC) : self.plan.count;
+	u32 at = self.phase == CHILD ? next_step(self.index, self.phase, STEP_EXEC) : self.plan.count;
 	if (at < self.plan.count)
 		exec = &self.plan.steps[at];
 	if (!exec || !home_variable() || exec->arg[2].size != step->arg[2].size ||

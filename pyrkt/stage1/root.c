@@ -2,6 +2,7 @@
 #include "stage1.h"
 #include "text.h"
 
+#include <limits.h>
 #include <linux/mount.h>
 
 enum { FSCONFIG_ROOM = 256, MOUNT_DATA_ROOM = 4096, VOLATILE = 1, USERXATTR = 2 };
@@ -153,6 +154,22 @@ static long overlay_mount_by_data(const struct step *step)
 	return 0;
 }
 
+/* A volatile mount leaves a mark that forbids the next: after a crash of the host its upper directory may be torn.  Ours goes
+ * with the pod, and between two runs of an app nothing has crashed. */
+static void forget_volatile(const char *work)
+{
+	char path[PATH_MAX];
+	struct text text = TEXT(path);
+	text_add(&text, work);
+	text_add(&text, "/work/incompat/volatile");
+	long mark = *work && !text.cut ? sys_open(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0) : -1;
+	if (mark < 0)
+		return;
+	sys(__NR_unlinkat, mark, "dirty", 0);
+	sys(__NR_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+	sys_close(mark);
+}
+
 long step_ROOT_OVERLAY(const struct step *step)
 {
 	u32 lowers = step_list(step, 1, self.argv);
@@ -161,6 +178,7 @@ long step_ROOT_OVERLAY(const struct step *step)
 	/* overlayfs takes no single layer without a writable one; it is a read-only bind by another name */
 	if (lowers == 1 && !*step_text(step, 2))
 		return bind_root(self.argv[0], step_text(step, 0), false, MOUNT_ATTR_RDONLY);
+	forget_volatile(step_text(step, 3));
 	long tree = overlay_mount(step);
 	if (tree == -EINVAL && self.detail == AT_OPTION)
 		return overlay_mount_by_data(step);

@@ -1,7 +1,7 @@
 /* What the parts of stage1 share.  One process follows one plan, so its state is one object.
  *
- *   supervisor                          first process (C)                    an app of a pod (A)
- *   ----------                          -----------------                    -------------------
+ *   supervisor                          first process (C)
+ *   ----------                          -----------------
  *   B steps
  *   clone ---------------------------->
  *   P steps
@@ -12,13 +12,13 @@
  *   GO ------------------------------->
  *            <-------------------- MAP  (a tree whose ids only the host's root may map, and a socket to say "go on" by)
  *            <--------------- TERMINAL  (the master, and a socket to say "go on" by)
- *            <----------- READY or EOF  WAIT_START, or INIT ----------------> A steps, exec
- *   P steps after STARTED               or exec
- *   signals, terminal                   (PID 1 of a pod: reaps)
- *            <------------------ EXITED  one for each app
+ *            <----------- READY or EOF  WAIT_START, or INIT, or exec
+ *   P steps after STARTED
+ *   signals, terminal; a pod's apps
  *   E steps                             ends
  *
- * FAILED may come from C or A at any time before READY or EOF.
+ * FAILED may come at any time before READY or EOF.  In a pod each app is run by a stage1 of its own, a child of the pod's
+ * supervisor, with the same two processes (pod.c).
  */
 #ifndef PYRKT_STAGE1_H
 #define PYRKT_STAGE1_H
@@ -30,12 +30,12 @@ enum { START_FAILED = 125, NOT_EXECUTABLE = 126, PROGRAM_MISSING = 127 };
 /* A program that a step ran has failed: reported as errno 0, with its exit code as the detail. */
 #define PROGRAM_FAILED (-4096L)
 
-enum kind { GO = 1, MEET, TERMINAL, READY, FAILED, EXITED, MAP };
+enum kind { GO = 1, MEET, TERMINAL, READY, FAILED, MAP = 7 };
 
 struct message {
 	u32 kind;
-	u32 index; /* of the step; of the app, counted from 0, for EXITED */
-	i64 error; /* errno; the exit code for EXITED */
+	u32 index; /* of the step */
+	i64 error; /* errno */
 	i64 detail;
 };
 
@@ -55,7 +55,6 @@ struct self {
 	u32 umask, own_stdio; /* bit n: descriptor n is a file of the plan's, not the caller's */
 	bool joins, joining, leaves, empty_root;
 	long said; /* what a program that failed has written, or -1 */
-	long ready, go; /* an app's ends of the pipes to the pod's PID 1 */
 };
 extern struct self self;
 
@@ -70,6 +69,7 @@ int exit_code_of(u32 index, long error);
 
 /* channel.c */
 long send_message(long channel, const struct message *message, const i32 *fds, u32 count);
+long receive(long channel, void *data, size_t size, i32 *fds, u32 room, bool wait);
 long receive_message(long channel, struct message *message, i32 *fds, u32 room, bool wait);
 long hand_over(enum kind kind, long descriptor);
 long await_go(void);
@@ -90,6 +90,7 @@ long target_in_root(const char *path, enum make make, u64 resolve);
 long parent_in_root(const char *path, bool make, char *last); /* last: NAME_MAX + 1 */
 
 /* files.c */
+long record_process(const char *path, i64 pid); /* "pid start-time" */
 long replace_file(const char *path, const void *data, size_t size, u32 mode);
 long connect_to(const char *path); /* of a listening unix socket */
 
@@ -159,6 +160,65 @@ void relay_move(const struct pollfd *polls);
 void relay_end(void);
 
 /* supervise.c */
+struct report { /* what start() and a pod's supervisor read: a step's index, errno and detail, or REPORT_*, 0 and the pid */
+	i32 index, error;
+	i64 value;
+};
+enum { REPORT_STAYS = -1, REPORT_LEFT = -2, REPORT_GATE = -3 };
 _Noreturn void supervise(void);
+void pod_has_started(void);
+_Noreturn void pod_has_failed(i32 plan, const struct report *found); /* an app could not be started */
+void pod_warns(i32 plan, const struct report *found);
+
+/* pod.c: the apps of a pod, in its supervisor */
+enum { APP_NAME = 64, PLANS = 3, CONTROL_POLLS = 17, POD_POLLS = CONTROL_POLLS + 2 * MAX_APPS };
+enum { KILL_YOURS = 64 /* SIGRTMAX: a member kills its app */ };
+enum app_stage { FREE, IDLE, FIRST, MAIN, AFTERWARDS, PAUSED, ENDED };
+enum { ENDS_FAILED = 1, ENDS_DONE = 2 };
+enum { RESTART_NO, RESTART_FAILED, RESTART_ALWAYS };
+
+struct policy {	  /* as the bytes of POD_APP, and of the control socket, have it */
+	u32 ends;	  /* ENDS_*: the pod ends when the app has failed, or is done */
+	u32 restart, most; /* RESTART_*, and how often, 0 without bound */
+	u32 signal;	  /* that asks the app to end; 0 is SIGTERM */
+	i64 delay_ms, grace_ms;
+};
+
+struct app {
+	char name[APP_NAME];
+	struct policy policy;
+	i32 plans[PLANS]; /* of FIRST, MAIN, AFTERWARDS */
+	i32 pidfd, report; /* of the member, while there is one */
+	i32 waiter;	  /* who has asked and gets an answer when it is done */
+	i32 error;	  /* why it could not be started */
+	enum app_stage stage;
+	u32 restarts, order;
+	bool up, gated, stopping, signalled, killed;
+	i64 code, deadline;
+};
+
+bool pod_runs(void);
+long pod_open(void);
+void pod_begin(void);
+int pod_polls(struct pollfd *polls); /* fills POD_POLLS of them; returns the ms until there is something to do, or -1 */
+void pod_move(const struct pollfd *polls);
+void pod_signal(int number);
+i64 pod_close(void);
+bool pod_is_ending(void);
+struct app *pod_find(const char *name);
+struct app *pod_add(const char *name, const struct policy *policy, const i32 *plans);
+void pod_forget(struct app *app);
+void pod_start(struct app *app);
+void pod_stop(struct app *app, i64 grace_ms);
+void pod_end(int number);
+long pod_tell(struct app *app, int number);
+void pod_forget_waiter(i32 client);
+
+/* control.c */
+void control_open(const char *path);
+void control_answer(struct app *app, i32 error);
+void control_polls(struct pollfd *polls); /* fills CONTROL_POLLS of them */
+void control_move(const struct pollfd *polls);
+void control_close(void);
 
 #endif

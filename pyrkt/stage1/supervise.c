@@ -13,14 +13,10 @@
 static struct {
 	u32 parent_at; /* the P steps before this one are done */
 	long signals;
-	bool started, lenient;
+	bool started, lenient, member;
 } super;
 
-struct report { /* what start() reads: a step's index, errno and detail, or one of these, 0 and the pid */
-	i32 index, error;
-	i64 value;
-};
-enum { REPORT_STAYS = -1, REPORT_LEFT = -2, MOST_SAID = 4096 };
+enum { MOST_SAID = 4096, PLAN_AT = 16 /* the bit where a report's index tells the plan that the step is of */ };
 
 /* The end of what the program that failed has said, where the reason mostly stands; the reader waits for ours. */
 static void report_said(void)
@@ -71,11 +67,11 @@ static void become_stage0(u32 index, i64 error, i64 detail)
 }
 
 /* Lets stage0 say that a hook has failed, beside us: nothing else comes of it. */
-static void warn(void)
+static void warn(i64 error, i64 detail)
 {
 	i32 pidfd = -1;
 	if (clone_process(0, &pidfd, -1) == 0) {
-		become_stage0(self.index, 0, self.detail_of_program);
+		become_stage0(self.index, error, detail);
 		sys_exit(START_FAILED);
 	}
 	if (pidfd >= 0)
@@ -93,7 +89,7 @@ static void after_steps(void)
 		if (run_steps(AFTER, i, i + 1) != PROGRAM_FAILED)
 			continue;
 		self.index = i;
-		warn();
+		warn(0, self.detail_of_program);
 	}
 }
 
@@ -132,11 +128,23 @@ static void parent_steps(void)
 	super.parent_at = to < self.plan.count ? to + 1 : to;
 	long r;
 	while ((r = run_steps(PARENT, from, to)) == PROGRAM_FAILED && super.lenient) {
-		warn();
+		warn(0, self.detail_of_program);
 		from = self.index + 1;
 	}
 	if (r < 0)
 		fail_here(r);
+}
+
+long step_GATE(const struct step *step)
+{
+	struct report gate = {.index = REPORT_GATE};
+	u8 go;
+	(void)step;
+	self.detail = AT_SYNC;
+	long r = write_all(self.report, &gate, sizeof gate);
+	if (r >= 0)
+		r = read_all(self.report, &go, 1);
+	return r < 0 ? r : r == 1 ? 0 : -ECANCELED;
 }
 
 long step_LENIENT(const struct step *step)
@@ -175,8 +183,9 @@ static void started(void)
 	relay_listen();
 	if (!has_step(CHILD, STEP_WAIT_START))
 		parent_steps();
-	bool watched = self.report >= 0;
-	sys(__NR_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0);
+	bool watched = self.report >= 0 && !super.member;
+	if (!super.member)
+		sys(__NR_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	report(self.leaves ? REPORT_LEFT : REPORT_STAYS, 0, self.child);
 	if (self.leaves)
 		sys_exit(0);
@@ -235,22 +244,37 @@ static void map_tree(u32 index, const i32 *fds)
 	sys_close(fds[1]);
 }
 
-static void record_exit(u32 ordinal, i64 code)
+void pod_has_started(void)
 {
-	char path[PATH_MAX], digits[24];
-	struct text text = TEXT(path), number = TEXT(digits);
-	u32 file = next_step(0, AFTER, STEP_EXIT_FILE), app = next_step(0, CHILD, STEP_APP);
-	while (ordinal-- && app < self.plan.count)
-		app = next_step(app + 1, CHILD, STEP_APP);
-	if (file == self.plan.count || app == self.plan.count)
-		return;
-	text_add(&text, step_text(&self.plan.steps[file], 0));
-	text_add(&text, "/");
-	text_add(&text, step_text(&self.plan.steps[app], 0));
-	text_add_number(&number, code);
-	text_add(&number, "\n");
-	if (!text.cut)
-		replace_file(path, digits, number.used, 0644);
+	started();
+}
+
+/* As fail(), with the step of another plan: the app's. */
+_Noreturn void pod_has_failed(i32 plan, const struct report *found)
+{
+	sys(__NR_pidfd_send_signal, self.child_fd, SIGKILL, NULL, 0);
+	pod_close();
+	wait_for(self.child_fd); /* only now: PID 1 ends after all in its namespace, and these are reaped by the members */
+	self.child = 0;
+	self.exit_code = START_FAILED;
+	long said = self.said;
+	self.said = -1;
+	after_steps();
+	self.said = said;
+	if (self.report >= 0)
+		report(plan << PLAN_AT | found->index, found->error, found->value);
+	self.plan_fd = plan;
+	become_stage0((u32)found->index, found->error, found->value);
+	sys_exit(START_FAILED);
+}
+
+void pod_warns(i32 plan, const struct report *found)
+{
+	long own = self.plan_fd;
+	self.plan_fd = plan;
+	self.index = (u32)found->index;
+	warn(found->error, found->value);
+	self.plan_fd = own;
 }
 
 static void take(const struct message *message, const i32 *fds)
@@ -270,10 +294,10 @@ static void take(const struct message *message, const i32 *fds)
 		map_tree(message->index, fds);
 		break;
 	case READY:
-		started();
-		break;
-	case EXITED:
-		record_exit(message->index, message->error);
+		if (has_step(BEFORE, STEP_POD))
+			pod_begin();
+		else
+			started();
 		break;
 	default:
 		fail(message->index, EBADMSG, AT_SYNC);
@@ -321,7 +345,8 @@ static void read_messages(void)
 	u32 program = next_step(0, CHILD, STEP_EXEC);
 	if (!super.started && program < self.plan.count && never_ran())
 		fail(program, ECHILD, NOWHERE);
-	started();
+	if (!has_step(BEFORE, STEP_POD))
+		started();
 }
 
 static void pass_on(u32 number)
@@ -342,31 +367,55 @@ static void pass_on(u32 number)
 static void read_signals(void)
 {
 	struct signalfd_siginfo info;
-	while (sys(__NR_read, super.signals, &info, sizeof info) == sizeof info)
-		pass_on(info.ssi_signo);
+	while (sys(__NR_read, super.signals, &info, sizeof info) == sizeof info) {
+		if (pod_runs())
+			pod_signal((int)info.ssi_signo);
+		else if (super.member && info.ssi_signo == KILL_YOURS)
+			sys(__NR_pidfd_send_signal, self.child_fd, SIGKILL, NULL, 0);
+		/* what the terminal says to all in the foreground the pod's supervisor hears too, and decides */
+		else if (!super.member || info.ssi_code != SI_KERNEL || info.ssi_signo == SIGWINCH)
+			pass_on(info.ssi_signo);
+	}
+}
+
+enum { SIGNALS, CHILD_END, CHANNEL, RELAY, PODS = RELAY + RELAY_POLLS };
+
+/* Waits, and does what is due; whether the first process has ended. */
+static bool turn(void)
+{
+	struct pollfd polls[PODS + POD_POLLS];
+	struct timespec limit;
+	u32 count = PODS;
+	int ms = -1;
+	polls[SIGNALS] = (struct pollfd){.fd = (int)super.signals, .events = POLLIN};
+	polls[CHILD_END] = (struct pollfd){.fd = (int)self.child_fd, .events = POLLIN};
+	polls[CHANNEL] = (struct pollfd){.fd = (int)self.channel, .events = POLLIN};
+	relay_polls(polls + RELAY);
+	if (pod_runs()) {
+		ms = pod_polls(polls + PODS);
+		count += POD_POLLS;
+	}
+	limit = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+	if (sys(__NR_ppoll, polls, count, ms < 0 ? NULL : &limit, NULL, 8) < 0)
+		return false;
+	if (self.channel >= 0 && (polls[CHANNEL].revents || polls[CHILD_END].revents))
+		read_messages();
+	if (polls[SIGNALS].revents)
+		read_signals();
+	relay_move(polls + RELAY);
+	if (count > PODS)
+		pod_move(polls + PODS);
+	return polls[CHILD_END].revents;
 }
 
 static _Noreturn void watch(void)
 {
-	enum { SIGNALS, CHILD_END, CHANNEL, RELAY };
-	struct pollfd polls[RELAY + RELAY_POLLS];
-	for (;;) {
-		polls[SIGNALS] = (struct pollfd){.fd = (int)super.signals, .events = POLLIN};
-		polls[CHILD_END] = (struct pollfd){.fd = (int)self.child_fd, .events = POLLIN};
-		polls[CHANNEL] = (struct pollfd){.fd = (int)self.channel, .events = POLLIN};
-		relay_polls(polls + RELAY);
-		if (sys(__NR_ppoll, polls, RELAY + RELAY_POLLS, NULL, NULL, 8) < 0)
-			continue;
-		if (self.channel >= 0 && (polls[CHANNEL].revents || polls[CHILD_END].revents))
-			read_messages();
-		if (polls[SIGNALS].revents)
-			read_signals();
-		relay_move(polls + RELAY);
-		if (polls[CHILD_END].revents)
-			break;
-	}
+	while (!turn())
+		;
 	self.exit_code = wait_for(self.child_fd);
 	self.child = 0;
+	if (pod_runs())
+		self.exit_code = pod_close();
 	relay_end();
 	after_steps();
 	sys_exit((int)self.exit_code);
@@ -401,6 +450,7 @@ static long adopt(u32 index)
 
 _Noreturn void supervise(void)
 {
+	super.member = has_step(BEFORE, STEP_MEMBER);
 	long r = super.signals = catch_signals();
 	if (r >= 0)
 		r = self.proc = open_proc();
@@ -415,6 +465,9 @@ _Noreturn void supervise(void)
 	if (adopted < self.plan.count)
 		watch();
 	parent_steps();
+	r = pod_open();
+	if (r < 0)
+		fail_here(r);
 	let_go();
 	watch();
 }

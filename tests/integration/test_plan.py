@@ -13,8 +13,8 @@ import pytest
 from pyrkt.base.errors import PyrktError
 from pyrkt.kernel import seccomp
 from pyrkt.kernel.host import probe
-from pyrkt.plan.compile import container, pod
-from pyrkt.plan.place import Place, PodApp
+from pyrkt.plan.compile import container
+from pyrkt.plan.place import Place
 from pyrkt.plan.steps import encode
 from pyrkt.spec.example import rootless
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
@@ -320,47 +320,3 @@ def test_an_overlay_keeps_what_is_written_and_its_layers_clean(bundle: Path, run
     assert run(config, root=root) == "/bin\n"
     assert (bundle / "upper/written").exists()
     assert not (bundle / "rootfs/written").exists()
-
-
-def test_a_pod_of_two_apps(bundle: Path) -> None:
-    for path in ("a/rootfs", "b/rootfs", "a/upper", "a/work", "status"):
-        (bundle / path).mkdir(parents=True)
-    lower = (str(bundle / "rootfs"),)
-    writable = OverlayRoot(lowers=lower, upper=str(bundle / "a/upper"), work=str(bundle / "a/work"))
-    apps = (
-        PodApp(
-            name="a",
-            config=shell("touch /a; readlink /proc/self/ns/ipc; sleep 0.3; exit 3"),
-            bundle=str(bundle / "a"),
-            rootfs=writable,
-        ),
-        PodApp(
-            name="b",
-            config=shell("ls /; readlink /proc/self/ns/ipc; sleep 60"),
-            bundle=str(bundle / "b"),
-            rootfs=OverlayRoot(lowers=lower),
-            stdin="/dev/null",
-            stdout=str(bundle / "b.log"),
-            stderr=str(bundle / "b.log"),
-        ),
-    )
-    plan = pod(apps, probe(), Place(exit_dir=str(bundle / "status")))
-    code, shared = carried_out(plan)
-    assert code == 3
-    assert (bundle / "status/a").read_text() == "3\n"
-    assert (bundle / "status/b").read_text() == "143\n"
-    *listed, ipc = (bundle / "b.log").read_text().split()
-    assert "a" not in listed
-    assert ipc == shared.strip()
-
-
-def test_a_pod_in_a_user_namespace(bundle: Path) -> None:
-    (bundle / "status").mkdir()
-    bundle.chmod(0o700)
-    subprocess.run(["chown", "-R", "100000:100000", str(bundle / "rootfs")], check=True)
-    config = shell("id -u; touch /mine; ls -ln /mine")
-    assert config.linux is not None
-    app = PodApp(name="a", config=config.replace(linux=config.linux.replace(**USERNS)), bundle=str(bundle))
-    code, text = carried_out(pod((app,), probe(), Place(exit_dir=str(bundle / "status"))))
-    assert (code, text.split()[:5]) == (0, ["0", "-rw-r--r--", "1", "0", "0"]), text
-    assert (bundle / "rootfs/mine").stat().st_uid == 100_000

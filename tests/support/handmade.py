@@ -7,7 +7,7 @@ import struct
 
 from pyrkt.spec import steps as s
 
-B, P, C, A, E = range(5)
+B, P, C, E = 0, 1, 2, 4
 Step = tuple[object, ...]
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
@@ -105,30 +105,95 @@ def container(
     ]
 
 
-def app(name: str, path: object, *argv: str, ends: bool = True, inside: tuple[Step, ...] = ()) -> list[Step]:
-    """Return the steps of one app of a pod; ``ends``: its failure ends the pod."""
+class Pod(list[Step]):
+    """The plan of a pod, with those of its apps by descriptor."""
+
+    apps: dict[int, list[Step]]
+
+
+def members(plan: list[Step]) -> dict[int, tuple[bytes, tuple[str, ...]]]:
+    """Return the bytes of the plans that go with ``plan``, each step's index as its cause."""
+    apps = plan.apps if isinstance(plan, Pod) else {}
+    return {fd: (encode(app), tuple(f"step {index}" for index in range(len(app)))) for fd, app in apps.items()}
+
+
+class App:
+    """One app of a pod: its plans, and what its end means."""
+
+    def __init__(self, name: str, main: list[Step], policy: bytes, pre: list[Step] | None, post: list[Step] | None):
+        self.name, self.policy, self.plans = name, policy, (pre, main, post)
+
+
+def member(path: object, *argv: str, inside: tuple[Step, ...] = (), gate: bool = True) -> list[Step]:
+    """Return the plan of an app in the namespaces of its pod."""
+    kinds = {1: NEWPID, 2: NEWIPC, 3: NEWUTS, 4: NEWNET}
+    joined = [(s.OPEN, B, slot, f"/proc/self/fd/{100 + slot}", os.O_RDONLY | os.O_CLOEXEC) for slot in kinds]
+    waits = [(s.MEET, P), (s.GATE, P)] if gate else []
     return [
-        (s.APP, C, name, NEWNS | NEWCGROUP, int(ends)),
-        (s.SETSID, A),
-        *root(path, A),
+        (s.MEMBER, B),
+        *joined,
+        *((s.SETNS, B, slot, kind) for slot, kind in kinds.items()),
+        (s.CLONE, B, NEWNS | NEWCGROUP, -1),
+        *waits,
+        (s.SETSID, C),
+        *root(path),
         *inside,
-        (s.PIVOT, A),
-        *process(A),
-        (s.EXEC, A, argv[0], argv, ENV),
+        *([(s.MEET, C)] if gate else []),
+        (s.PIVOT, C),
+        *process(),
+        (s.EXEC, C, argv[0], argv, ENV),
     ]
+
+
+def app(
+    name: str,
+    path: object,
+    *argv: str,
+    ends: int = 1,
+    inside: tuple[Step, ...] = (),
+    restart: int = 0,
+    most: int = 0,
+    signal: int = 0,
+    delay_ms: int = 10,
+    pre: tuple[str, ...] = (),
+    post: tuple[str, ...] = (),
+) -> App:
+    """Return an app of a pod; ``ends``: 1 its failure ends the pod, 2 its success does."""
+    policy = struct.pack("<4I2q", ends, restart, most, signal, delay_ms, 500)
+    handlers = [member(path, *words, inside=inside, gate=False) if words else None for words in (pre, post)]
+    return App(name, member(path, *argv, inside=inside), policy, *handlers)
 
 
 def pod(
-    *apps: list[Step], before: tuple[Step, ...] = (), after: tuple[Step, ...] = (), grace_ms: int = 500
-) -> list[Step]:
+    *apps: App,
+    before: tuple[Step, ...] = (),
+    after: tuple[Step, ...] = (),
+    grace_ms: int = 500,
+    control: object = "",
+    mutable: bool = False,
+) -> Pod:
     """Return the plan of a pod with these apps."""
-    return [
-        *before,
-        (s.CLONE, B, NEWNS | NEWUTS | NEWIPC | NEWPID | NEWNET, -1),
-        (s.SETSID, C),
-        (s.PROPAGATION, C, "/", MS_SLAVE | MS_REC),
-        (s.ROOT_EMPTY, C),
-        *(step for steps in apps for step in steps),
-        (s.INIT, C, grace_ms),
-        *after,
-    ]
+    plans: dict[int, list[Step]] = {}
+    table: list[Step] = []
+    for each in apps:
+        numbers = []
+        for plan in each.plans:
+            numbers.append(200 + len(plans) if plan else -1)
+            if plan:
+                plans[numbers[-1]] = plan
+        table.append((s.POD_APP, B, each.name, *numbers, each.policy))
+    made = Pod(
+        [
+            *before,
+            (s.POD, B, control, "", int(mutable), grace_ms),
+            *table,
+            (s.CLONE, B, NEWNS | NEWUTS | NEWIPC | NEWPID | NEWNET, -1),
+            (s.SETSID, C),
+            (s.PROPAGATION, C, "/", MS_SLAVE | MS_REC),
+            (s.ROOT_EMPTY, C),
+            (s.INIT, C),
+            *after,
+        ]
+    )
+    made.apps = plans
+    return made

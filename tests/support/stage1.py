@@ -26,7 +26,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``plan`` in the foreground, as pyrkt run does; ``before`` is Python that the new process does first."""
     read, write = os.pipe()
-    code = f"{START}; plan = open({read}, 'rb').read(); {before}; launch.run(plan)"
+    code = f"{START}; plan, members = eval(open({read}, 'rb').read()); {before}; launch.run(plan, members=members)"
     child = subprocess.Popen(
         [*wrapper, sys.executable, "-c", code],
         pass_fds=[read],
@@ -37,7 +37,7 @@ def run(
     )
     os.close(read)
     with open(write, "wb") as pipe:
-        pipe.write(hand.encode(plan))
+        pipe.write(literal(plan))
     try:
         out, err = child.communicate(timeout=timeout)
     except BaseException:
@@ -45,6 +45,11 @@ def run(
         child.communicate()
         raise
     return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+
+def literal(plan: list[hand.Step]) -> bytes:
+    """Return the bytes of ``plan``, and those of the apps if it is a pod's, as Python writes them."""
+    return repr((hand.encode(plan), hand.members(plan))).encode()
 
 
 def shell(rootfs: Path, script: str, inside: tuple[hand.Step, ...] = (), last: tuple[hand.Step, ...] = ()) -> str:
@@ -59,12 +64,12 @@ class started:  # noqa: N801 - reads as a verb
 
     def __init__(self, plan: list[hand.Step], **options: object) -> None:
         read, write = os.pipe()
-        code = f"{START}; launch.run(open({read}, 'rb').read())"
+        code = f"{START}; plan, members = eval(open({read}, 'rb').read()); launch.run(plan, members=members)"
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         self.child = subprocess.Popen([sys.executable, "-c", code], pass_fds=[read], **streams)  # type: ignore[call-overload]
         os.close(read)
         with open(write, "wb") as pipe:
-            pipe.write(hand.encode(plan))
+            pipe.write(literal(plan))
 
     def __enter__(self) -> subprocess.Popen[bytes]:
         return self.child  # type: ignore[no-any-return]
@@ -81,7 +86,7 @@ def failure_of(plan: list[hand.Step]) -> Exception:
     """Return the error of a plan that must fail, with each step's index as its cause."""
     causes = tuple(f"step {index}" for index in range(len(plan)))
     with pytest.raises(StartFailed) as caught:
-        launch.start(hand.encode(plan), causes)
+        launch.start(hand.encode(plan), causes, members=hand.members(plan))
     return caught.value
 
 

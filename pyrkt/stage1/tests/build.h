@@ -95,7 +95,7 @@ static inline void small_plan(struct build *plan)
 	end_plan(plan);
 }
 
-/* Two apps and a step of each kind of argument. */
+/* A pod with two apps, and a step of each kind of argument. */
 static inline void large_plan(struct build *plan)
 {
 	begin_plan(plan);
@@ -106,12 +106,11 @@ static inline void large_plan(struct build *plan)
 	add(plan, STEP_MAP_IDS, PARENT, "bbi", "0 1 1\n", (size_t)6, "", (size_t)0, (i64)1);
 	add(plan, STEP_HOOK, PARENT, "sllisb", "/h", "h\0", (size_t)2, "", (size_t)0, (i64)-1, "{", "}", (size_t)1);
 	add(plan, STEP_SETSID, CHILD, "");
-	for (int app = 0; app < 2; app++) {
-		add(plan, STEP_APP, CHILD, "sii", "name", (i64)0x20000, (i64)1);
-		add(plan, STEP_MOUNT, APP_PHASE, "sssisi", "proc", "proc", "/proc", (i64)14, "", (i64)1);
-		add_exec(plan, APP_PHASE);
-	}
-	add(plan, STEP_INIT, CHILD, "i", (i64)1000);
+	add(plan, STEP_POD, BEFORE, "ssii", "/run/control", "", (i64)0, (i64)1000);
+	for (int app = 0; app < 2; app++)
+		add(plan, STEP_POD_APP, BEFORE, "siiib", "name", (i64)-1, (i64)200, (i64)-1, "policy", (size_t)6);
+	add(plan, STEP_MOUNT, CHILD, "sssisi", "proc", "proc", "/proc", (i64)14, "", (i64)1);
+	add(plan, STEP_INIT, CHILD, "");
 	add(plan, STEP_RMDIR, AFTER, "s", "/sys/fs/cgroup/x");
 	end_plan(plan);
 }

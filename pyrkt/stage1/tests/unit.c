@@ -151,16 +151,13 @@ static bool order(const char *words)
 			add_exec(&plan, CHILD);
 			break;
 		case 'I':
-			add(&plan, STEP_INIT, CHILD, "i", (i64)0);
+			add(&plan, STEP_INIT, CHILD, "");
+			break;
+		case 'P':
+			add(&plan, STEP_POD, BEFORE, "ssii", "", "", (i64)0, (i64)0);
 			break;
 		case 'A':
-			add(&plan, STEP_APP, CHILD, "sii", "n", (i64)0, (i64)0);
-			break;
-		case 'a':
-			add(&plan, STEP_SETSID, APP_PHASE, "");
-			break;
-		case 'x':
-			add_exec(&plan, APP_PHASE);
+			add(&plan, STEP_POD_APP, BEFORE, "siiib", "n", (i64)-1, (i64)-1, (i64)-1, "", (size_t)0);
 			break;
 		}
 	end_plan(&plan);
@@ -169,10 +166,9 @@ static bool order(const char *words)
 
 static void processes_end_in_exec_or_init(void)
 {
-	static const char *const right[] = {"LX", "FLsX", "XL", "LAxI", "LAaxAxI", "LsAxsI", "LMmX"};
-	static const char *const wrong[] = {"X",    "L",     "LLX",   "FFLX", "Ls",   "LXs",   "LXX",  "LI",   "LAI",
-					    "LAxX", "LaxAI", "LAxaI", "LAa",  "LAaI", "LAAxI", "LAxA", "LAxIs", "LxX",
-					    "LMX", "LmX", "LMMmX"};
+	static const char *const right[] = {"LX", "FLsX", "XL", "PLI", "PALsI", "LIPAA", "LMmX"};
+	static const char *const wrong[] = {"X",   "L",   "LLX",  "FFLX", "Ls",  "LXs", "LXX", "LI",    "LAI", "LAX",
+					    "PLX", "PPLI", "PLIs", "PLIX", "PLs", "PI",  "LMX", "LmX", "LMMmX"};
 	for (size_t i = 0; i < sizeof right / sizeof *right; i++)
 		CHECK(order(right[i]));
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
@@ -181,14 +177,13 @@ static void processes_end_in_exec_or_init(void)
 
 static void apps_are_counted(void)
 {
-	static char words[2 * MAX_APPS + 8];
+	static char words[MAX_APPS + 8];
 	for (int count = MAX_APPS; count <= MAX_APPS + 1; count++) {
 		char *at = words;
+		*at++ = 'P';
 		*at++ = 'L';
-		for (int i = 0; i < count; i++) {
+		for (int i = 0; i < count; i++)
 			*at++ = 'A';
-			*at++ = 'x';
-		}
 		*at++ = 'I';
 		*at = 0;
 		CHECK(order(words) == (count <= MAX_APPS));

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrkt.kernel.host import Host
 from pyrkt.plan.compile import container
-from pyrkt.plan.place import Place, PodApp
+from pyrkt.plan.place import Place
 from pyrkt.spec.example import example_config
 from pyrkt.spec.layout import CgroupLayout
 from pyrkt.spec.runtime import Config, IdMapping, Linux, Mount, Namespace, Process, Seccomp
@@ -89,7 +89,3 @@ def mounted(*mounts: Mount, **more: Any) -> Config:
 
 def bind(destination: str = "/data", source: str = "/srv", *options: str) -> Mount:
     return Mount(destination=destination, type="bind", source=source, options=("rbind", *options))
-
-
-def app(name: str, config: Config | None = None, **more: Any) -> PodApp:
-    return PodApp(name=name, config=config or changed(), bundle=f"/pod/{name}", **more)

@@ -1,92 +1,77 @@
-"""Pods: one PID 1, shared namespaces, a root and cgroups an app."""
+"""Pods: what all apps share is one plan, each app is a container that joins it."""
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from pyrkt.base.errors import InvalidSpec
-from pyrkt.plan.compile import pod
-from pyrkt.plan.place import Place, PodApp
-from pyrkt.plan.steps import APP, CHILD
-from pyrkt.spec.layout import OverlayRoot
-from pyrkt.spec.runtime import (
-    IdMapping,
-)
-from tests.unit.plan.hosts import (
-    CGROUP,
-    USERNS,
-    V2,
-    app,
-    bind,
-    changed,
-    compiled,
-    mounted,
-    named,
-    namespaces,
-)
+from pyrkt.plan.compile import joining_sandbox, sandbox
+from pyrkt.plan.place import Place, PodApp, Policy
+from pyrkt.plan.steps import BEFORE, CHILD, PARENT
+from pyrkt.spec.layout import CgroupLayout
+from tests.unit.plan.hosts import CGROUP, USERNS, V2, bind, changed, compiled, mounted, named, namespaces
+
+POD = CgroupLayout(make=("/cg/a",), remove=("/cg/a",))
 
 
-def test_a_pod_shares_its_namespaces_and_each_app_has_its_own_root() -> None:
+def test_the_sandbox_holds_the_namespaces_and_knows_the_apps() -> None:
     apps = (
-        app(
-            "web",
-            rootfs=OverlayRoot(lowers=("/l",), upper="/u", work="/w"),
-            cgroup=CGROUP,
-            stdout="/log",
-            stderr="/log",
-        ),
-        app("db", stdin="/dev/null", fatal=False),
+        PodApp(name="web", plan=201, pre_start=200, policy=Policy(restart=2, delay_ms=5)),
+        PodApp(name="db", plan=202, post_stop=203, policy=Policy(ends=0)),
     )
-    plan = pod(apps, V2, Place(exit_dir="/status", keyring="k", grace_ms=5))
+    place = Place(exit_dir="/status", keyring="k", grace_ms=5, control="/c", supervisor_file="/s", record_file="/p")
+    plan = sandbox(changed(), apps, V2, place, (POD, CGROUP))
     assert named(plan, "CLONE")[0].args[0] == 0x20000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000
-    assert [(s.args, s.phase) for s in named(plan, "APP")] == [
-        (("web", 0x20000, 1), CHILD),
-        (("db", 0x20000, 0), CHILD),
-    ]
+    assert named(plan, "POD")[0].args == ("/c", "/s", 0, 5)
+    assert [step.args[:4] for step in named(plan, "POD_APP")] == [("web", 200, 201, -1), ("db", -1, 202, 203)]
+    assert struct.unpack("<4I2q", named(plan, "POD_APP")[0].args[4]) == (1, 2, 0, 0, 5, 10_000)  # type: ignore[arg-type]
     assert [s.name for s in plan.steps if s.phase == CHILD][-2:] == ["ROOT_EMPTY", "INIT"]
-    assert named(plan, "INIT")[0].args == (5,)
-    assert [(s.args[1], s.args[2]) for s in named(plan, "OPEN")] == [("/log", 0o2002101), ("/dev/null", 0o2000000)]
-    assert [s.args for s in named(plan, "STDIO")] == [(0, 1), (0, 2), (1, 0)]
-    assert [s.phase for s in named(plan, "ENTER_CGROUP", "UNSHARE", "EXEC")] == [APP] * 5
-    assert named(plan, "EXIT_FILE")[0].args == ("/status",)
-    assert [s.args[0] for s in named(plan, "RMDIR")] == ["/cg/a/b", "/cg/a"]
+    assert not named(plan, "EXEC", "MOUNT", "ENTER_CGROUP", "USER")
     assert [s.phase for s in named(plan, "HOSTNAME", "LOOPBACK", "KEYRING")] == [CHILD] * 3
+    assert [s.args[0] for s in named(plan, "MKDIR")] == ["/cg/a"]
+    assert named(plan, "EXIT_FILE")[0].args == ("/status",)
+    assert [s.args[0] for s in named(plan, "RMDIR")] == ["/cg/a/b", "/cg/a", "/cg/a"]
 
 
-@pytest.mark.parametrize(
-    ("apps", "problem"),
-    [
-        pytest.param((), "at least one app", id="none"),
-        pytest.param((app("a"), app("a")), "the same name", id="twice"),
-        pytest.param(
-            (app("a"), app("b", changed(hostname="", linux={"namespaces": namespaces("mount")}))),
-            "b differs from the first",
-            id="other-namespaces",
-        ),
-        pytest.param(
-            (
-                app("a", changed(linux=USERNS)),
-                app("b", changed(linux=USERNS | {"uid_mappings": (IdMapping(container_id=0, host_id=1, size=1),)})),
-            ),
-            "b differs from the first app",
-            id="other-ids",
-        ),
-    ],
-)
-def test_refuses_a_pod_that_cannot_be_one(apps: tuple[PodApp, ...], problem: str) -> None:
-    with pytest.raises(InvalidSpec, match=problem):
-        pod(apps, V2, Place())
+def test_an_app_joins_what_is_shared_and_makes_the_rest() -> None:
+    config = joining_sandbox(changed(linux={"sysctl": {"net.ipv4.ip_forward": "1"}}))
+    place = Place(member=True, gate=True, stdout="/log", stderr="/log", stdin="/dev/null")
+    plan = compiled(config, place=place, cgroup=CGROUP)
+    assert [s.args[1] for s in named(plan, "OPEN") if "fd" in str(s.args[1])] == [
+        f"/proc/self/fd/{number}" for number in (101, 104, 102, 103)
+    ]
+    assert named(plan, "CLONE")[0].args[0] == 0x20000
+    assert named(plan, "UNSHARE")[0].args == (0x2000000,)
+    assert not named(plan, "HOSTNAME", "LOOPBACK", "SYSCTL")
+    assert named(plan, "MEMBER")[0].phase == BEFORE
+    assert [s.phase for s in named(plan, "MEET", "GATE")] == [PARENT, PARENT, CHILD]
+    assert [(s.args[1], s.args[2]) for s in named(plan, "OPEN")][-2:] == [("/dev/null", 0o2000000), ("/log", 0o2002101)]
+    assert [s.args[1] for s in named(plan, "STDIO")] == [0, 1, 2]
+    assert [s.name for s in plan.steps].index("GATE") < [s.name for s in plan.steps].index("PIVOT")
+
+
+@pytest.mark.parametrize("kinds", [("mount",), ("mount", "uts"), ("mount", "pid", "ipc", "uts", "cgroup")])
+def test_what_the_pod_has_from_the_host_nobody_joins(kinds: tuple[str, ...]) -> None:
+    config = changed(hostname="", linux={"namespaces": namespaces(*kinds)})
+    joined = [n.type for n in joining_sandbox(config).linux.namespaces if n.path]  # type: ignore[union-attr]
+    assert joined == [kind for kind in kinds if kind not in {"mount", "cgroup"}]
+
+
+def test_a_network_that_is_there_already_is_joined_by_the_sandbox() -> None:
+    config = changed(linux={"namespaces": (*namespaces("mount", "pid", "uts"), *namespaces(network="/run/netns/x"))})
+    plan = sandbox(config, (), V2, Place())
+    assert [s.args[1] for s in named(plan, "OPEN")] == ["/run/netns/x"]
+    assert not named(plan, "LOOPBACK")
 
 
 def test_what_an_apps_root_could_not_reach_is_opened_by_the_supervisor() -> None:
-    plan = pod((app("a", mounted(bind(), linux=USERNS), cgroup=CGROUP.replace(clone_into="/v2")),), V2, Place())
-    assert [s.args[1] for s in named(plan, "OPEN", "OPEN_TREE")] == [
-        "/cg/a/b/tasks",
-        "/v2/cgroup.procs",
-        "/pod/a/rootfs",
-        "/srv",
-    ]
-    assert [s.phase for s in named(plan, "ENTER_CGROUP_SLOT", "ROOT_TREE", "VOLUME")] == [APP] * 4
+    config = joining_sandbox(mounted(bind(), linux=USERNS))
+    plan = compiled(config, cgroup=CGROUP.replace(clone_into="/v2"))
+    opened = [s.args[1] for s in named(plan, "OPEN", "OPEN_TREE") if "fd" not in str(s.args[1])]
+    assert opened == ["/v2", "/cg/a/b/tasks", "/bundle/rootfs", "/srv"]
+    assert [s.phase for s in named(plan, "ROOT_TREE", "VOLUME")] == [CHILD] * 2
+    assert not named(plan, "MAP_IDS")
 
 
 def test_the_hosts_views_are_bound_read_only_all_the_way_down() -> None:

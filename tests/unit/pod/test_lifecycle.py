@@ -107,7 +107,8 @@ def running(pods: Pods, *command: str) -> tuple[Pod, subprocess.Popen[bytes]]:
     os.set_inheritable(pod.descriptor, True)
     child = subprocess.Popen(command, pass_fds=(pod.descriptor,), stdout=subprocess.PIPE)
     os.close(pod.descriptor)
-    Path(pod.path, "pid").write_text(f"{child.pid} {process.start_time(child.pid)}\n")
+    for name in ("pid", "supervisor"):
+        Path(pod.path, name).write_text(f"{child.pid} {process.start_time(child.pid)}\n")
     return pods.find(pod.uuid), child
 
 
@@ -144,7 +145,8 @@ def test_a_pid_that_means_another_process_is_not_signalled(pods: Pods) -> None:
     pod, child = running(pods, "sleep", "60")
     other = subprocess.Popen(["sleep", "60"])
     try:
-        Path(pod.path, "pid").write_text(f"{other.pid} 1\n")
+        for name in ("pid", "supervisor"):
+            Path(pod.path, name).write_text(f"{other.pid} 1\n")
         child.kill()
         reap(child)
         assert lifecycle.stop(pod) is False
