@@ -1,4 +1,4 @@
-"""specs/requirements and docs/conformance.md: every test that they name exists."""
+"""specs/requirements, docs/conformance.md and docs/rkt.md: every test that they name exists."""
 
 from __future__ import annotations
 
@@ -60,3 +60,13 @@ def test_the_page_on_conformance_names_tests_that_exist() -> None:
         path = ROOT / "tests" / file
         assert path.is_file(), file
         assert not function or f"def {function}(" in path.read_text(), f"{file}::{function}"
+
+
+def test_the_guide_for_rkts_users_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "rkt.md").read_text().partition("## rkt's functional tests, and ours")[2]
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    found = [row for row in table if row[0] != "rkt's test"]
+    assert len(found) > 90
+    problems = [f"{row[0]}: {name}" for row in found if not row[2].startswith("no: ") for name in missing(row)]
+    assert problems == []
+    assert all(len(row) == 3 and row[1] for row in found)
