@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-# Of the plugin host-local, not of a pod: where it goes on counting, and its lock.
-_LASTING = re.compile(r".*/(last_reserved_ip\.\d+|lock)")
+# Not of a pod: where the plugin host-local goes on counting, and its lock; the host's log of launches.
+_LASTING = re.compile(r".*/(last_reserved_ip\.\d+|lock)|/run/log/pyrkt/measurements\..*")
 
 
 def traces(*trees: Path) -> set[str]:
