@@ -17,7 +17,7 @@ _LASTING = re.compile(r".*/(last_reserved_ip\.\d+|lock)|/run/log/pyrkt/measureme
 
 def traces(*trees: Path) -> set[str]:
     """Return everything that is there now; the files below ``trees`` too."""
-    return {*_mounts(), *_processes(), *_links(), *_rules(), *_files(trees)}
+    return {*_mounts(), *_processes(), *links(), *rules(), *_files(trees)}
 
 
 def _mounts() -> Iterator[str]:
@@ -39,12 +39,14 @@ def _processes() -> Iterator[str]:
             yield f"process {entry.name} {line}"
 
 
-def _links() -> Iterator[str]:
+def links() -> Iterator[str]:
+    """Yield the network links of this namespace."""
     for line in Path("/proc/self/net/dev").read_text().splitlines()[2:]:
         yield f"link {line.split(':')[0].strip()}"
 
 
-def _rules() -> Iterator[str]:
+def rules() -> Iterator[str]:
+    """Yield the rules of iptables, and the chains that somebody added."""
     for program in ("iptables-save", "ip6tables-save"):
         done = subprocess.run([program], capture_output=True, text=True, check=False)
         for line in done.stdout.splitlines():
