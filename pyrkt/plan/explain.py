@@ -304,6 +304,8 @@ def call(step: Step) -> str:
 
 
 def _policy_words(policy: bytes) -> str:
+    if len(policy) != _POLICY.size:
+        return f", a policy of {len(policy)} bytes"  # which stage1 refuses
     ends, restart, most, number, delay, grace = _POLICY.unpack(policy)
     words = {0: "", 1: ", again if it fails", 2: ", again whenever it ends"}[restart]
     words += f" after {delay} ms" if restart else ""
