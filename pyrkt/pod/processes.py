@@ -29,12 +29,13 @@ class Process(Record):
 
 def of(pod: Pod) -> list[Process]:
     """Return the processes of ``pod``, those of an app together, by number. Who ends meanwhile is left out."""
-    first = states.record(pod)[0]
-    space = _link(first, "pid")
+    apps = {name: set(members.pids(states.app_cgroups(pod, name))) for name in states.app_names(pod)}
+    firsts = {name: states.living(pod, f"apps/{name}/pid") for name in apps}
+    # An ordinary user may not look at his pod's PID 1, but at its apps.
+    space = next(filter(None, (_link(pid, "pid") for pid in (states.living(pod), *firsts.values()))), "")
     if not space:
         return []
-    apps = {name: set(members.pids(states.app_cgroups(pod, name))) for name in states.app_names(pod)}
-    roots = {_link(states.record(pod, f"apps/{name}/pid")[0], "mnt"): name for name in apps}
+    roots = {_link(pid, "mnt"): name for name, pid in firsts.items() if pid}
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (pid := int(entry)) and _link(pid, "pid") == space:

@@ -103,6 +103,12 @@ def record(pod: Pod, file: str = "pid") -> tuple[int, int]:
     return 0, 0
 
 
+def living(pod: Pod, file: str = "pid") -> int:
+    """Return the pid that ``file`` names, as in ``record``; 0 if it is gone, or its number means another one by now."""
+    pid, started = record(pod, file)
+    return pid if pid and process.start_time(pid) == started else 0
+
+
 def open_process(pod: Pod, file: str = "pid") -> int:
     """Return a pidfd of the process that ``file`` names; -1 if it is gone, or its number means another one by now."""
     pid, started = record(pod, file)
@@ -208,6 +214,7 @@ def _app(pod: Pod, app: Reader, volumes: dict[str, Reader], *, running: bool) ->
     exited = code.isascii() and code.isdigit() and len(code) < 4
     ran = pod.place in (directory.RUN, directory.EXITED_GARBAGE)
     home = f"{os.path.abspath(pod.path)}/apps/{name}"
+    started = changed(f"{home}/pid") if ran else 0.0
     labels = {label["name"].text(): label["value"].text() for label in app["image"]["labels"].items()}
     return AppStatus(
         name=name,
@@ -215,10 +222,11 @@ def _app(pod: Pod, app: Reader, volumes: dict[str, Reader], *, running: bool) ->
         cgroups=app_cgroups(pod, name) if running else (),
         image_id=labels.get(IMAGE_ID) or app["image"]["id"].text(""),
         image_name=labels.get(IMAGE_NAME) or app["image"]["name"].text(""),
-        state="exited" if exited or (ran and not running) else "running" if running else "created",
+        # A running pod's app is not there before its pre-start handler has ended.
+        state="exited" if exited or (ran and not running) else "running" if running and started else "created",
         exit_code=int(code) if exited else None,
         created=changed(f"{home}/config.json"),
-        started=changed(f"{home}/pid") or (changed(f"{pod.path}/pid") if ran else 0.0),
+        started=started,
         finished=changed(f"{pod.path}/status/{name}") if exited else 0.0,
         mounts=tuple(_mount(pod, mount, volumes) for mount in app["mounts"].items()),
         user_annotations=app["app"]["userAnnotations"].text_map(),
@@ -228,8 +236,7 @@ def _app(pod: Pod, app: Reader, volumes: dict[str, Reader], *, running: bool) ->
 
 def app_cgroups(pod: Pod, name: str) -> tuple[str, ...]:
     """Return the cgroups of the app ``name``, one a hierarchy."""
-    ends = (f"/pyrkt-{pod.uuid}/{name}", f"/pyrkt-{pod.uuid}-{name}")
-    return tuple(path for path in cgroups(pod)[0] if path.endswith(ends))
+    return tuple(path for path in cgroups(pod)[0] if path.endswith(f"/pyrkt-{pod.uuid}/{name}"))
 
 
 def app_names(pod: Pod) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -95,3 +96,23 @@ def test_unpack_makes_a_bundle_that_runs_as_that_user(user: Ordinary) -> None:
     ]
     done = subprocess.run(command, input="echo ran\n", capture_output=True, text=True, check=False)
     assert done.stdout == "ran\n", done.stderr
+
+
+def test_one_enters_ones_own_pod(user: Ordinary) -> None:
+    uuid = user.detached(image(user), "--name=a", "--", "sleep", "600")
+    try:
+        look = "id -u; cd /proc/self; readlink ns/user; readlink ns/mnt; grep CapBnd status; cat uid_map"
+        out = user.ok("enter", uuid, "sh", "-c", look).splitlines()
+        pid = int((user.directory(uuid) / "apps/a/pid").read_text().split()[0])
+        assert out[0] == "0"
+        assert out[1:3] == [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("user", "mnt")]
+        assert f"\n{out[3]}\n" in Path(f"/proc/{pid}/status").read_text()
+        assert out[4].split() == ["0", str(UID), "1"]
+        assert user.ok("exec", uuid, "touch", "/etc/mine") == ""
+        assert user.call("enter", uuid, "mount", "-t", "tmpfs", "none", "/tmp").code != 0
+        found = {process.get("app", ""): process for process in json.loads(user.ok("ps", "--format=json", uuid))}
+        assert (found["a"]["pid"], found["a"]["uid"]) == (pid, UID), "by its files, where there are no cgroups"
+        (pod,) = json.loads(user.ok("stats", "--no-stream", "--format=json", uuid))
+        assert [app["name"] for app in pod["apps"]] == ["a"]
+    finally:
+        user.ok("stop", "--force", uuid)

@@ -32,6 +32,9 @@ def pod(pods: Pods) -> Iterator[Held]:
     Path(held.path, "pod").write_text(MANIFEST)
     Path(held.path, "created").write_text("1700000000500000000")
     Path(held.path, "net").write_text("host")
+    for name in ("a", "b"):
+        os.makedirs(f"{held.path}/apps/{name}")
+        Path(held.path, "apps", name, "pid").write_text("125 457\n")
     yield held
     os.close(held.descriptor)
 
@@ -47,8 +50,14 @@ def test_a_running_pod(pods: Pods, pod: Held) -> None:
     assert found.apps[0].user_labels == {"k": "l"}
 
 
+def test_an_app_that_waits_for_its_handler_is_created(pods: Pods, pod: Held) -> None:
+    os.unlink(f"{pod.path}/apps/b/pid")
+    found = states.status(pods.find(pod.uuid))
+    assert [(app.state, app.started > 0) for app in found.apps] == [("running", True), ("created", False)]
+
+
 def test_an_app_says_where_its_bundle_and_its_cgroups_are(pods: Pods, pod: Held) -> None:
-    mine, other = (f"/sys/fs/cgroup/memory/pyrkt-{pod.uuid}-{name}" for name in ("a", "b-a"))
+    mine, other = (f"/sys/fs/cgroup/memory/pyrkt-{pod.uuid}/{name}" for name in ("a", "b/a"))
     Path(pod.path, "cgroups").write_text(f'{{"remove": ["{mine}", "{other}", "/sys/fs/cgroup"], "kill": []}}')
     app = states.as_json(states.status(pods.find(pod.uuid)))["apps"][0]
     assert app["bundle"] == f"{pod.path}/apps/a"
@@ -126,11 +135,12 @@ def test_an_app_says_what_is_mounted_where(pods: Pods, pod: Held) -> None:
     ]
 
 
-@pytest.mark.parametrize("home", ["pyrkt-{uuid}-a", "pyrkt-{uuid}/a"])
-def test_cgroups_of_an_app_are_found_beside_and_below_those_of_the_pod(pods: Pods, pod: Held, home: str) -> None:
-    mine = "/sys/fs/cgroup/memory/" + home.format(uuid=pod.uuid)
-    Path(pod.path, "cgroups").write_text(json.dumps({"remove": [mine, f"{mine}-b"], "kill": []}))
-    assert states.app_cgroups(pods.find(pod.uuid), "a") == (mine,)
+def test_cgroups_of_an_app_lie_below_those_of_its_pod(pods: Pods, pod: Held) -> None:
+    whole = f"/sys/fs/cgroup/memory/pyrkt-{pod.uuid}"
+    listed = [f"{whole}/a", f"{whole}/b-a", whole]
+    Path(pod.path, "cgroups").write_text(json.dumps({"remove": listed, "kill": []}))
+    assert states.app_cgroups(pods.find(pod.uuid), "a") == (f"{whole}/a",)
+    assert states.pod_cgroups(pods.find(pod.uuid)) == (whole,)
 
 
 def test_networks_are_those_of_the_record(pods: Pods, pod: Held) -> None:
@@ -156,8 +166,6 @@ def test_a_damaged_record_of_networks_breaks_no_list(pods: Pods, pod: Held, text
 
 
 def test_times_of_apps_are_in_nanoseconds(pods: Pods, pod: Held) -> None:
-    home = Path(pod.path, "apps/a")
-    home.mkdir(parents=True)
     for name, seconds in (("apps/a/config.json", 1_700_000_001), ("apps/a/pid", 1_700_000_002)):
         Path(pod.path, name).write_text("")
         os.utime(Path(pod.path, name), (seconds, seconds))

@@ -74,10 +74,16 @@ def test_the_time_is_kept(pods: Pods, place: str) -> None:
     os.close(pod.descriptor)
 
 
-def test_a_pod_is_ready_when_its_processes_are_recorded(pods: Pods) -> None:
+def test_a_pod_is_ready_when_each_app_runs_or_has_ended(pods: Pods) -> None:
     pod = pods.move(pods.create(), directory.RUN)
-    Path(pod.path, "pod").write_text('{"apps": [{"name": "a", "image": {"id": "sha512-1"}}]}')
-    with soon(lambda: Path(pod.path, "pid").write_text("1 2\n")):
+    apps = ", ".join(f'{{"name": "{name}", "image": {{"id": "sha512-1"}}}}' for name in ("a", "b"))
+    Path(pod.path, "pod").write_text(f'{{"apps": [{apps}]}}')
+    for name in ("status", "apps/a", "apps/b"):
+        os.makedirs(f"{pod.path}/{name}")
+    Path(pod.path, "pid").write_text("1 2\n")
+    Path(pod.path, "status/a").write_text("0\n")
+    assert wait.until_ready(pods, pods.find(pod.uuid), 0.05)[1] is False
+    with soon(lambda: Path(pod.path, "apps/b/pid").write_text("1 2\n")):
         found, ready = wait.until_ready(pods, pods.find(pod.uuid), 30)
     assert (found.uuid, ready) == (pod.uuid, True)
     os.close(pod.descriptor)
