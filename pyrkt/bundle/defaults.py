@@ -19,6 +19,13 @@ CONTAINER = "pyrkt"
 OWN_VARIABLES = ("AC_APP_NAME", "AC_METADATA_URL", "container")
 """Variables that tell an app of a pod where it is; nobody may tell it otherwise. Source: as PATH."""
 
+
+def own_variables(app: str, metadata_url: str) -> dict[str, str]:
+    """Return these variables for ``app``; without a ``metadata_url`` there is no such variable."""
+    values = (app, metadata_url, CONTAINER)
+    return {name: value for name, value in zip(OWN_VARIABLES, values, strict=True) if value}
+
+
 # appc 0.8, os/linux/capabilities: the default bounding set. Docker came to the same fourteen.
 CAPABILITIES = (
     "CAP_AUDIT_WRITE",

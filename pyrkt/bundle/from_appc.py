@@ -106,8 +106,7 @@ def _environment(manifest: ImageManifest, app: App, options: RunOptions, who: Id
     if options.interactive:
         base["TERM"] = "xterm"
     asked = {**base, **options.inherit_env, **app.environment, **options.set_env, **options.env}
-    # These two tell the app where it is; nobody may tell it otherwise.
-    return asked | {"AC_APP_NAME": app_name(manifest, options), "container": defaults.CONTAINER}
+    return asked | defaults.own_variables(app_name(manifest, options), options.metadata_url)
 
 
 def _handlers(app: App, rootfs: Rootfs, env: Mapping[str, str]) -> tuple[Hooks | None, list[str]]:

@@ -114,7 +114,7 @@ def _environment(image: ImageConfig, options: RunOptions, who: Identity) -> dict
     own = dict(variable.split("=", 1) for variable in image.env)
     asked = {**base, **options.inherit_env, **own, **options.set_env, **options.env}
     # In a pod it is an app among apps; a bundle of its own is what the image says.
-    return asked | {"AC_APP_NAME": options.name, "container": defaults.CONTAINER} if options.pod_uuid else asked
+    return asked | defaults.own_variables(options.name, options.metadata_url) if options.pod_uuid else asked
 
 
 def _annotations(image: ImageConfig) -> dict[str, str]:

@@ -107,6 +107,7 @@ class RunOptions:
 
     name: str = ""
     pod_uuid: str = ""
+    metadata_url: str = ""
     exec: str = ""
     args: tuple[str, ...] | None = None
     inherit_env: Mapping[str, str] = field(default_factory=dict)

@@ -102,11 +102,13 @@ def test_environment_by_weight(rootfs: Rootfs) -> None:
             {"environment": {"A": "image", "B": "image", "C": "image", "AC_APP_NAME": "x"}},
             inherit_env={"A": "parent", "D": "parent", "PATH": "/parent"},
             set_env={"B": "set", "C": "set", "container": "x"},
-            env={"C": "app"},
+            env={"C": "app", "AC_METADATA_URL": "x"},
+            metadata_url="http://127.1.2.3:4/5",
         )
     )
     assert [found[name] for name in ("A", "B", "C", "D", "PATH")] == ["image", "set", "app", "parent", "/parent"]
     assert (found["AC_APP_NAME"], found["container"]) == ("the-app", "pyrkt")
+    assert found["AC_METADATA_URL"] == "http://127.1.2.3:4/5"
 
 
 @pytest.mark.parametrize(

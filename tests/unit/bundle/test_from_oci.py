@@ -122,6 +122,15 @@ def test_environment_defaults(rootfs: Rootfs, user: str, options: dict[str, Any]
     assert process(made).terminal is options.get("interactive", False)
 
 
+def test_environment_of_an_app_in_a_pod(rootfs: Rootfs) -> None:
+    own = {"AC_APP_NAME": "web", "AC_METADATA_URL": "http://127.1.2.3:4/5", "container": "pyrkt"}
+    image = {"env": tuple(f"{name}=x" for name in own)}
+    asked = {"name": "web", "metadata_url": own["AC_METADATA_URL"], "env": dict.fromkeys(own, "y")}
+    inside = environment(configure(rootfs, image, pod_uuid="u-1", **asked))
+    assert {name: inside[name] for name in own} == own
+    assert set(environment(configure(rootfs, image, **asked)).values()) >= {"y"}
+
+
 @pytest.mark.parametrize(
     ("image", "options", "cwd"),
     [({}, {}, "/"), ({"working_dir": "/w"}, {}, "/w"), ({"working_dir": "/w"}, {"working_dir": "/o"}, "/o")],
