@@ -28,6 +28,14 @@ class Route(Record):
     body: bytes
 
 
+def token_of(table: bytes) -> str:
+    """Return the token in the beginning of a table; "" if it is none of this version."""
+    if len(table) < _HEADER.size:
+        return ""
+    magic, version, _, _, _, token, _, _ = _HEADER.unpack_from(table)
+    return token.decode("ascii", "replace") if (magic, version) == (MAGIC, VERSION) else ""
+
+
 def encode(uuid: str, token: str, routes: Sequence[Route]) -> bytes:
     """Return the table's bytes."""
     body = b"".join(

@@ -1,8 +1,9 @@
 """Pods made before: what the same request came to the last time, written out again under a new UUID.
 
-All that ``prepare`` writes is a function of the request, the stored images, the host and this program; the pod's UUID
-stands in it as itself. So the second pod of a kind needs no image configuration, no compiler and none of their
-imports (60 ms): the recorded directory is made anew, with another UUID of the same length in the place of the first.
+All that ``prepare`` writes is a function of the request, the stored images, the host and this program; the pod's UUID,
+the token of its metadata service and the address of that stand in it as themselves. So the second pod of a kind needs
+no image configuration, no compiler and none of their imports (60 ms): the recorded directory is made anew, with others
+of the same length in their places. No token is ever in a record.
 What the function depends on is in the key; what cannot be put in a key (a device's number, the host's resolv.conf, a
 copied tree) is never recorded.
 """
@@ -17,6 +18,8 @@ from pyrkt import __version__
 from pyrkt.base import fastjson, log
 from pyrkt.base.atomic import write_all, write_file
 from pyrkt.kernel import lock
+from pyrkt.metadata.address import new_token
+from pyrkt.pod import service
 from pyrkt.pod.ask import values
 from pyrkt.pod.directory import write_new
 
@@ -30,9 +33,9 @@ if TYPE_CHECKING:
 
     _Entry = tuple[bytes, tuple[int, int, int], str, bytes]
 
-STAND_IN = b"00000000-0000-4000-8000-000000000000"
-"""Where the UUID goes in a record."""
-_FORMAT = b"pyrkt pod record 1\n"
+STAND_INS = (b"00000000-0000-4000-8000-000000000000", b"00000000000040008000000000000000", b"127.100.100.100")
+"""What stands in a record for ``service.marks``; no pod has any of them."""
+_FORMAT = b"pyrkt pod record 2\n"
 _END = b"end"
 _KEPT = 64
 """Records; the oldest goes when there are more."""
@@ -131,7 +134,7 @@ def _program() -> list[object]:
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     found: list[object] = [package, _changed(f"{package}/stage1/stage1")]
     if os.path.exists(f"{package}/stage1/steps.h"):  # a wheel does not carry it
-        for part in ("base", "bundle", "cgroup", "kernel", "plan", "pod", "spec", "stage1"):
+        for part in ("base", "bundle", "cgroup", "kernel", "metadata", "plan", "pod", "spec", "stage1"):
             with os.scandir(f"{package}/{part}") as entries:
                 found.append(max(entry.stat().st_mtime_ns for entry in entries))
     return found
@@ -177,15 +180,22 @@ def keep(pods: Pods, name: str, pod: Held, images: list[str], remarks: tuple[str
         if any(entry is None for entry in found):
             return
         data = _FORMAT + b"".join([*entries, *filter(None, found), _entry(_END, b"")])
-        if STAND_IN in data:
+        token = service.token(pod.path)
+        if not token or any(mark in data for mark in STAND_INS):
             return
         sweep(pods)
         directory = os.path.dirname(_record(pods, name))
         os.makedirs(directory, 0o700, exist_ok=True)
         _make_room(directory)
-        write_file(_record(pods, name), data.replace(pod.uuid.encode(), STAND_IN), durable=False)
+        write_file(_record(pods, name), _exchanged(data, service.marks(pod.uuid, token), STAND_INS), durable=False)
     except OSError as error:
         log.debug(f"not recorded: {error}")
+
+
+def _exchanged(data: bytes, old: tuple[bytes, ...], new: tuple[bytes, ...]) -> bytes:
+    for each, other in zip(old, new, strict=True):
+        data = data.replace(each, other)
+    return data
 
 
 def _entry(kind: bytes, data: bytes, path: str = "", status: os.stat_result | None = None) -> bytes:
@@ -293,7 +303,7 @@ def _complete(found: list[_Entry], data: str) -> bool:
 
 
 def _write(pod: Held, found: list[_Entry]) -> None:
-    uuid, mine = pod.uuid.encode(), (os.geteuid(), os.getegid())
+    marks, mine = service.marks(pod.uuid, new_token()), (os.geteuid(), os.getegid())
     for kind, (mode, uid, gid), path, content in found:
         place = f"{pod.path}/{path}"
         if kind == b"dir":
@@ -307,7 +317,7 @@ def _write(pod: Held, found: list[_Entry]) -> None:
             try:
                 if mode & 0o077:
                     os.fchmod(descriptor, mode)  # the umask is the caller's business, not this file's
-                write_all(descriptor, content.replace(STAND_IN, uuid))
+                write_all(descriptor, _exchanged(content, STAND_INS, marks))
             finally:
                 os.close(descriptor)
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from pyrkt.base.dirs import ConfigDirs
-from pyrkt.pod import replay
+from pyrkt.metadata.address import address, new_token, url
+from pyrkt.metadata.table import encode
+from pyrkt.pod import replay, service
 from pyrkt.pod.ask import App, Device, PodAsk, Pull, Volume
 from pyrkt.pod.directory import Held, Pods
 
@@ -42,6 +44,9 @@ def made(pods: Pods) -> Held:
     (home / "apps/a/config.json").chmod(0o644)
     (home / "plan").write_bytes(b"\0\xff" + pod.uuid.encode() + b"\n\n")
     (home / "trees").write_text(f"{TREE}\n")
+    token = new_token()
+    (home / "metadata").write_bytes(encode(pod.uuid, token, ()))
+    (home / "apps/a/plan").write_text(f"A={url(pod.uuid, token, host_network=False)}\n")
     (home / "created").write_text("1")
     (home / "name").write_text("web")
     return pod
@@ -67,6 +72,40 @@ def test_the_same_pod_again_with_its_own_uuid(pods: Pods, data: Path) -> None:
     assert not (home / "name").exists()
     for pod in (first, second):
         os.close(pod.descriptor)
+
+
+def test_another_token_and_address_and_none_in_the_record(pods: Pods, data: Path) -> None:
+    first = made(pods)
+    replay.keep(pods, key(data), first, ["id"], ())
+    second = replay.replay(pods, key(data), str(data))
+    assert second is not None
+    old, new = (service.token(pod.path) for pod in (first, second))
+    assert len({old, new, ""}) == 3
+    assert Path(second.path, "metadata").read_bytes() == encode(second.uuid, new, ())
+    assert Path(second.path, "apps/a/plan").read_text() == f"A={url(second.uuid, new, host_network=False)}\n"
+    record = Path(pods.root, "cache", key(data)).read_bytes()
+    for secret in (old, new, first.uuid, address(first.uuid)):
+        assert secret.encode() not in record
+    for pod in (first, second):
+        os.close(pod.descriptor)
+
+
+@pytest.mark.parametrize("damage", ["", "PKMD"])
+def test_a_pod_whose_token_is_not_known_is_not_recorded(pods: Pods, data: Path, damage: str) -> None:
+    first = made(pods)
+    Path(first.path, "metadata").write_text(damage)
+    replay.keep(pods, key(data), first, ["id"], ())
+    assert not Path(pods.root, "cache").exists()
+    os.close(first.descriptor)
+
+
+def test_what_looks_like_a_mark_is_not_recorded(pods: Pods, data: Path) -> None:
+    for mark in replay.STAND_INS:
+        first = made(pods)
+        Path(first.path, "apps/a/other").write_bytes(mark)
+        replay.keep(pods, key(data), first, ["id"], ())
+        assert not Path(pods.root, "cache").exists()
+        os.close(first.descriptor)
 
 
 def test_a_record_that_was_cut_is_none(pods: Pods, data: Path) -> None:
