@@ -18,9 +18,11 @@ from pyrkt.cli.grammar import Flag, parse
 from pyrkt.cli.settings import settle
 from pyrkt.kernel import host as kernel_host
 from pyrkt.kernel import seccomp
+from pyrkt.metadata import token as tokens
 from pyrkt.plan import compile as compiler
 from pyrkt.plan import explain, steps
 from pyrkt.plan.place import Place
+from pyrkt.pod import service
 from pyrkt.pod.directory import Pods
 from pyrkt.pod.start import pieces
 from pyrkt.spec.layout import CgroupLayout
@@ -55,7 +57,7 @@ def plan(words: list[str], flags: Mapping[str, Value]) -> int:
     line = parse(words, (*table, *tables.GLOBAL))
     if not line.images:
         raise UsageError("plan of what?", hint="pyrkt plan BUNDLE, pyrkt plan UUID, pyrkt plan docker://host/name")
-    found = _find(line, settle({**flags, **line.flags}))
+    found = _find(line, settle({**flags, **line.flags}), secret=line.is_set("hash"))
     if line.is_set("hash"):
         show.out(f"{steps.digest(*(plan for _, plan in found))}\n")
     elif line.is_set("json"):
@@ -68,12 +70,12 @@ def plan(words: list[str], flags: Mapping[str, Value]) -> int:
     return 0
 
 
-def _find(line: Line, settings: Settings) -> Plans:
+def _find(line: Line, settings: Settings, *, secret: bool) -> Plans:
     text = line.images[0].text
     alone = len(line.images) == 1
     if alone and Path(text, "config.json").is_file():
         return [("", of_bundle(Path(text)))]
-    if alone and (found := _of_pod(text, settings)) is not None:
+    if alone and (found := _of_pod(text, settings, secret=secret)) is not None:
         return found
     return _of_images(line, settings)
 
@@ -94,13 +96,18 @@ def of_bundle(path: Path) -> Plan:
     return compiler.container(config, bundle, host, layout, Place(), seccomp=compiled)
 
 
-def _of_pod(text: str, settings: Settings) -> Plans | None:
+def _of_pod(text: str, settings: Settings, *, secret: bool) -> Plans | None:
+    """Return the plans of a pod as they are, ``secret``, or as anybody may read them."""
     try:
         pod = Pods(settings.data).find(text)
     except NotFound:
         return None
     own, members = pieces(pod.path)
-    return [("pod", steps.decode(*own)), *((name, steps.decode(*piece)) for name, piece in members)]
+    hidden = service.token(pod.path) if not secret else ""
+    return [
+        (name, steps.decode(data.replace(hidden.encode(), tokens.NOBODYS.encode()) if hidden else data, causes))
+        for name, (data, causes) in (("pod", own), *members)
+    ]
 
 
 def _of_images(line: Line, settings: Settings) -> Plans:

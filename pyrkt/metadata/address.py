@@ -1,4 +1,4 @@
-"""Where a pod's metadata service listens, and the token without which it tells nothing.
+"""Where a pod's metadata service listens.
 
 Every pod has an address of its own in 127.0.0.0/8, made of its UUID: so it can be known before there is a pod, serves
 in a network namespace of its own as well as in the host's, and is never routed. Texts have one length each, so that a
@@ -7,15 +7,11 @@ record of a pod can be written again for another one (``pod.replay``).
 
 from __future__ import annotations
 
-import os
-
 PORT = 18112
 """Where nobody else listens: in a network namespace of the pod. It is the port of rkt's metadata service."""
 _FIRST, _COUNT = 101, 154
 """Each of the three last parts of the address is 101..254: three digits."""
 _PORTS = 10_000
-NO_TOKEN = "0" * 32
-"""Stands where a pod that is never made would have its token."""
 
 
 def address(uuid: str) -> str:
@@ -35,11 +31,6 @@ def port(uuid: str, *, host_network: bool) -> int:
 
 def _number(uuid: str) -> int:
     return int(uuid.replace("-", ""), 16)
-
-
-def new_token() -> str:
-    """Return 128 random bits as 32 hexadecimal digits."""
-    return os.urandom(16).hex()
 
 
 def url(uuid: str, token: str, *, host_network: bool) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from _struct import Struct
 
 from pyrkt.base.record import Record
+from pyrkt.metadata.token import MAGIC, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAGIC, VERSION = 0x444D4B50, 1
 JSON, TEXT = 0, 1
 _HEADER, _ROUTE = Struct("<IHHII32s36sI"), Struct("<HHI")
 
@@ -26,14 +26,6 @@ class Route(Record):
     path: str
     kind: int
     body: bytes
-
-
-def token_of(table: bytes) -> str:
-    """Return the token in the beginning of a table; "" if it is none of this version."""
-    if len(table) < _HEADER.size:
-        return ""
-    magic, version, _, _, _, token, _, _ = _HEADER.unpack_from(table)
-    return token.decode("ascii", "replace") if (magic, version) == (MAGIC, VERSION) else ""
 
 
 def encode(uuid: str, token: str, routes: Sequence[Route]) -> bytes:

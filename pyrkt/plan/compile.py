@@ -143,6 +143,8 @@ def sandbox(
     process.announce(draft, place)
     namespaces.own(draft, subject, place.keyring)
     _sysctls(draft, subject, place)
+    if service := place.service:
+        draft.add(steps.METADATA, service.table, service.key, service.address, service.port)
     draft.add(steps.ROOT_EMPTY)
     draft.add(steps.INIT)
     _after(draft, place, tuple(reversed(layouts)), place.exit_dir)

@@ -293,6 +293,7 @@ _CALLS: dict[int, Callable[..., str]] = {
     ),
     steps.GATE: lambda: "wait until the pod's other apps are set up",
     steps.MEMBER: lambda: "end with the pod",
+    steps.METADATA: lambda table, _key, address, port: f"serve {quote(table)} at {address}:{port}",
     steps.INIT: lambda: "drop everything, reap until the supervisor ends the pod",
     steps.EXIT_FILE: lambda path: f"echo {{exit code}} > {quote(path)}",
 }

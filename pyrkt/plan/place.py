@@ -27,6 +27,7 @@ class Place(Record):
     ``gate``: it runs when the pod's other apps can run, too.
     ``control``, ``supervisor_file``: a pod's control socket, and what gets "pid start-time" of its supervisor.
     ``is_mutable``: the pod goes on when no app runs.
+    ``service``: the pod's metadata service; None: it has none.
     ``after_unlink``, ``after_rmdir``, ``rename_after``: what to remove and to move at the end, in this order.
     ``after_run``: the program, with its arguments, that tidies up when all else is done.
     ``preserve_fds``: how many descriptors from 3 on the program keeps.
@@ -69,6 +70,16 @@ class Place(Record):
     control: str = ""
     supervisor_file: str = ""
     is_mutable: bool = False
+    service: Service | None = None
+
+
+class Service(Record):
+    """A pod's metadata service: the files with what it serves and with its key, and where it listens in the pod."""
+
+    table: str
+    key: str
+    address: str
+    port: int
 
 
 class Policy(Record):

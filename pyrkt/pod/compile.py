@@ -10,9 +10,12 @@ from pyrkt.cgroup import host as cgroup_host
 from pyrkt.cgroup import plan as cgroup_plan
 from pyrkt.kernel import host as kernel_host
 from pyrkt.kernel import seccomp
+from pyrkt.metadata import key
+from pyrkt.metadata.address import address, port
 from pyrkt.plan import compile as compiler
 from pyrkt.plan import steps
-from pyrkt.plan.place import Place, PodApp, Policy
+from pyrkt.plan.place import Place, PodApp, Policy, Service
+from pyrkt.pod import service
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.start import causes_file
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
@@ -97,6 +100,7 @@ def compiled(
         on_failure=on_failure,
         keyring=f"_ses.{uuid}",
         after_run=after,
+        service=service_of(parts[0].config, path, uuid),
     )
     # A member of the pod has the first of its descriptors where the supervisor has its own.
     plan = compiler.sandbox(parts[0].config, tuple(table), host, place, (shared, *layouts))
@@ -108,6 +112,17 @@ def compiled(
         remove=tuple(directory for layout in everything for directory in layout.remove),
         kill=tuple(file for layout in everything for file in layout.kill),
         remarks=tuple(dict.fromkeys((*remarks, *warned))),
+    )
+
+
+def service_of(config: Config, path: str, uuid: str) -> Service:
+    """Return the metadata service of the pod in ``path``, one of whose apps has ``config``."""
+    kinds = {namespace.type for namespace in (config.linux or Linux()).namespaces}
+    return Service(
+        table=f"{path}/{service.FILE}",
+        key=key.path(path.rpartition("/pods/")[0]),
+        address=address(uuid),
+        port=port(uuid, host_network="network" not in kinds),
     )
 
 

@@ -13,6 +13,7 @@ from pyrkt.base.record import Record
 from pyrkt.bundle import from_appc, from_oci
 from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions, SeccompChoice, VolumeMount
 from pyrkt.bundle.volumes import check_source
+from pyrkt.metadata.address import url
 from pyrkt.plan.place import Policy
 from pyrkt.pod.compile import Part
 from pyrkt.spec import appc
@@ -35,10 +36,14 @@ _FAILED, _DONE = 1, 2  # plan.place.Policy, ends
 
 
 class Place(Record):
-    """Where an app will be: its pod's UUID and directory, and the id mappings of a user namespace, if it has one."""
+    """Where an app will be: its pod's UUID and directory, and the id mappings of a user namespace, if it has one.
+
+    ``token`` is that of the pod's metadata service.
+    """
 
     uuid: str
     path: str
+    token: str
     uid_mappings: tuple[IdRange, ...] = ()
     gid_mappings: tuple[IdRange, ...] = ()
 
@@ -116,6 +121,7 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
     return RunOptions(
         name=name,
         pod_uuid=place.uuid,
+        metadata_url=url(place.uuid, place.token, host_network=ask.net == "host"),
         exec=app.exec,
         args=app.args or None,
         inherit_env=_variables(ask.inherited),

@@ -13,7 +13,8 @@ from pyrkt.base.record import Record
 from pyrkt.base.undo import Undo
 from pyrkt.bundle.write import write
 from pyrkt.image.unpack.flatten import flatten
-from pyrkt.pod import configure, directory, ids, measure, reified
+from pyrkt.metadata import token as tokens
+from pyrkt.pod import configure, directory, ids, measure, reified, served, service
 from pyrkt.pod.compile import compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
@@ -92,14 +93,14 @@ def _fill(
     write_new(f"{pod.path}/trees", "".join(f"{tree}\n" for tree in trees).encode())
     final = pods.path(directory.RUN, pod.uuid)
     spaces = ids.mappings(private=ask.private_users, pods=pods, pod=pod)
-    place = configure.Place(uuid=pod.uuid, path=final, uid_mappings=spaces.uids, gid_mappings=spaces.gids)
+    place = configure.Place(
+        uuid=pod.uuid, path=final, token=tokens.new(), uid_mappings=spaces.uids, gid_mappings=spaces.gids
+    )
     chosen = tuple(_choose(ask, app, record, source, place) for app, record in zip(ask.apps, images, strict=True))
     _directories(pod, ask, spaces)
     copied = not ask.overlay or spaces.shifted
     parts = tuple(_write_app(pod, one, source, ask.exit_policy, copied=copied, shift=spaces.shift) for one in chosen)
-    found = tuple(reified.Part(app=one.app, name=one.name, record=one.record, bundle=one.bundle) for one in chosen)
-    write_new(f"{pod.path}/pod", fastjson.dumps(reified.manifest(ask, found, source.store).dump()).encode())
-    measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
+    _documents(pod, ask, chosen, source, place.token)
     write_recipe(pod.path, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
     networked = ask.net not in ("none", "host")
@@ -115,6 +116,16 @@ def _fill(
     for record in images:
         source.store.images.touch(record.id)
     return (*(remark for one in chosen for remark in one.remarks()), *plan.remarks)
+
+
+def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Source, token: str) -> None:
+    """Write what the pod is: for people, for its apps, and for the measurement log."""
+    found = tuple(reified.Part(app=one.app, name=one.name, record=one.record, bundle=one.bundle) for one in chosen)
+    manifest = reified.manifest(ask, found, source.store)
+    write_new(f"{pod.path}/pod", served.said(manifest))
+    images = served.images(manifest, [one.record for one in chosen], source.store)
+    write_new(f"{pod.path}/{service.FILE}", served.table(pod.uuid, token, manifest, images))
+    measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
 
 
 def _request(pod: Held, ask: PodAsk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyrkt.metadata import token as tokens
 from pyrkt.pod import configure, directory, ids
 from pyrkt.pod.compile import compiled
 
@@ -22,7 +23,9 @@ def rehearse(ask: PodAsk, pods: Pods, source: Source) -> Compiled:
     images = [source.image(app) for app in ask.apps]
     final = pods.path(directory.RUN, NIL)
     spaces = ids.rehearsed(private=ask.private_users)
-    place = configure.Place(uuid=NIL, path=final, uid_mappings=spaces.uids, gid_mappings=spaces.gids)
+    place = configure.Place(
+        uuid=NIL, path=final, token=tokens.NOBODYS, uid_mappings=spaces.uids, gid_mappings=spaces.gids
+    )
     parts = []
     for app, record in zip(ask.apps, images, strict=True):
         root = configure.rootfs(source.store, record)

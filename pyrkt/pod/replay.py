@@ -18,7 +18,7 @@ from pyrkt import __version__
 from pyrkt.base import fastjson, log
 from pyrkt.base.atomic import write_all, write_file
 from pyrkt.kernel import lock
-from pyrkt.metadata.address import new_token
+from pyrkt.metadata import token as tokens
 from pyrkt.pod import service
 from pyrkt.pod.ask import values
 from pyrkt.pod.directory import write_new
@@ -303,7 +303,7 @@ def _complete(found: list[_Entry], data: str) -> bool:
 
 
 def _write(pod: Held, found: list[_Entry]) -> None:
-    marks, mine = service.marks(pod.uuid, new_token()), (os.geteuid(), os.getegid())
+    marks, mine = service.marks(pod.uuid, tokens.new()), (os.geteuid(), os.getegid())
     for kind, (mode, uid, gid), path, content in found:
         place = f"{pod.path}/{path}"
         if kind == b"dir":

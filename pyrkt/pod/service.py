@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyrkt.metadata.address import NO_TOKEN, address
-from pyrkt.metadata.table import token_of
+from pyrkt.metadata.address import address
+from pyrkt.metadata.token import LONGEST, of_table
 
 FILE = "metadata"
 """The file of a pod that holds its table, and with it the token."""
@@ -13,15 +13,9 @@ def token(path: str) -> str:
     """Return the token of the pod in ``path``; "" if it has none."""
     try:
         with open(f"{path}/{FILE}", "rb", buffering=0) as file:
-            return token_of(file.read(256))
+            return of_table(file.read(LONGEST))
     except FileNotFoundError:
         return ""
-
-
-def without_token(data: bytes, path: str) -> bytes:
-    """Return ``data``, of the pod in ``path``, with nobody's token in the place of the pod's."""
-    found = token(path)
-    return data.replace(found.encode(), NO_TOKEN.encode()) if found else data
 
 
 def marks(uuid: str, secret: str) -> tuple[bytes, bytes, bytes]:

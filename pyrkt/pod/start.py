@@ -6,6 +6,7 @@ import os
 
 from pyrkt.base import log
 from pyrkt.base.errors import Busy, InvalidSpec, NotFound, PyrktError, StartFailed, UsageError
+from pyrkt.metadata import key
 from pyrkt.pod import directory, measure
 from pyrkt.stage1 import launch
 
@@ -67,6 +68,7 @@ def _ready(pods: Pods, pod: Held, where: Log, dirs: ConfigDirs, plan: bytes, mem
     What fails leaves a pod that was prepared as it was, to be tried again, and nothing of one made for this run.
     """
     try:
+        key.ensure(os.path.dirname(pods.root))
         _connect(pod, dirs)
         program = _measured(where, pod, plan, members)
         running = pods.move(pod, directory.RUN)

@@ -102,6 +102,7 @@ POD = 200
 POD_APP = 201
 MEMBER = 202
 GATE = 203
+METADATA = 220
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -200,4 +201,5 @@ TABLE = {
     POD_APP: ("POD_APP", "siiib", 1),
     MEMBER: ("MEMBER", "", 1),
     GATE: ("GATE", "", 2),
+    METADATA: ("METADATA", "sssi", 4),
 }

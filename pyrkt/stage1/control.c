@@ -123,6 +123,7 @@ static i32 obey(i32 client, const struct request *request, i32 *fds)
 			return EEXIST;
 		if (pod_is_ending())
 			return ESHUTDOWN;
+		metadata_renew(); /* whoever asks has written what is told of the app */
 		return add(request, fds);
 	}
 	if (!app)
@@ -147,6 +148,7 @@ static i32 obey(i32 client, const struct request *request, i32 *fds)
 		if (!ended)
 			return EBUSY;
 		pod_forget(app);
+		metadata_renew();
 		return -1;
 	case SIGNAL:
 		return ended || !request->number || request->number > 64 || pod_tell(app, (int)request->number) < 0 ? ESRCH

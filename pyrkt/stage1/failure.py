@@ -129,6 +129,7 @@ _WORDS = {
     steps.WAIT_START: "waiting to be started",
     steps.HOME: "finding the home directory of user {0}",
     steps.EXEC: "executing {0}",
+    steps.METADATA: "serving the pod's metadata at {2}",
     steps.INIT: "starting the pod's first process",
     steps.POD: "starting the pod's apps",
     steps.POD_APP: "starting the app {0}",
@@ -159,6 +160,11 @@ _INTERPRETER_HINT = (
 )
 
 _STEP_HINTS = {
+    (
+        steps.METADATA,
+        numbers.EADDRINUSE,
+    ): "another pod or program of this network has that address; a new pod has another",
+    (steps.METADATA, numbers.EADDRNOTAVAIL): "the loopback interface of the pod's network is not up",
     (steps.STILL, numbers.ESRCH): "the container has ended meanwhile",
     (steps.SETNS, numbers.EINVAL): "is the namespace of the kind that the configuration says?",
     (steps.CLONE, numbers.ENOSPC): "too many namespaces: see /proc/sys/user/max_*_namespaces",

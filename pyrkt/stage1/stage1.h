@@ -10,6 +10,7 @@
  *            <------------------- MEET
  *   P steps after MEET
  *   GO ------------------------------->
+ *            <-------------- LISTENING  (the metadata service's socket, and a socket to say "go on" by)
  *            <-------------------- MAP  (a tree whose ids only the host's root may map, and a socket to say "go on" by)
  *            <--------------- TERMINAL  (the master, and a socket to say "go on" by)
  *            <----------- READY or EOF  WAIT_START, or INIT, or exec
@@ -30,7 +31,7 @@ enum { START_FAILED = 125, NOT_EXECUTABLE = 126, PROGRAM_MISSING = 127 };
 /* A program that a step ran has failed: reported as errno 0, with its exit code as the detail. */
 #define PROGRAM_FAILED (-4096L)
 
-enum kind { GO = 1, MEET, TERMINAL, READY, FAILED, MAP = 7 };
+enum kind { GO = 1, MEET, TERMINAL, READY, FAILED, MAP = 7, LISTENING };
 
 struct message {
 	u32 kind;
@@ -158,6 +159,13 @@ void relay_size(void);
 void relay_polls(struct pollfd *polls); /* fills RELAY_POLLS of them */
 void relay_move(const struct pollfd *polls);
 void relay_end(void);
+
+/* listen.c: the metadata service of a pod, a process beside the supervisor */
+long metadata_begin(const struct step *step, long listener);
+void metadata_renew(void); /* its table is another one now */
+void metadata_end(void);
+void metadata_poll(struct pollfd *poll);
+void metadata_move(const struct pollfd *poll);
 
 /* supervise.c */
 struct report { /* what start() and a pod's supervisor read: a step's index, errno and detail, or REPORT_*, 0 and the pid */

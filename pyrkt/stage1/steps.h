@@ -183,6 +183,9 @@ STEP(201, POD_APP, "siiib", B,
      "name, descriptors (-1 none) of the sealed plans of its pre-start, of the app, of its post-stop, struct policy")
 STEP(203, GATE, "", P, "the member waits until all apps that the pod starts with have come here")
 STEP(202, MEMBER, "", B, "the supervisor belongs to an app of a pod: it ends with its maker, whose signals it obeys, not the terminal's")
+STEP(220, METADATA, "sssi", C,
+     "path of the table, path of the key, IPv4 address, port: listen there, and have a process beside the supervisor serve it "
+     "(pyrkt/metadata)")
 
 #undef B
 #undef P

@@ -85,6 +85,7 @@ static void warn(i64 error, i64 detail)
 static void after_steps(void)
 {
 	self.phase = AFTER;
+	metadata_end();
 	for (u32 i = 0; i < self.plan.count; i++) {
 		if (run_steps(AFTER, i, i + 1) != PROGRAM_FAILED)
 			continue;
@@ -277,6 +278,19 @@ void pod_warns(i32 plan, const struct report *found)
 	self.plan_fd = own;
 }
 
+static void take_listener(u32 index, const i32 *fds)
+{
+	struct message go = {.kind = GO};
+	const struct step *step = index < self.plan.count ? &self.plan.steps[index] : NULL;
+	if (!step || step->code != STEP_METADATA || fds[0] < 0 || fds[1] < 0)
+		fail(index, EBADMSG, AT_SYNC);
+	long r = metadata_begin(step, fds[0]);
+	if (r < 0)
+		fail(index, -r, self.detail);
+	send_message(fds[1], &go, NULL, 0);
+	sys_close(fds[1]);
+}
+
 static void take(const struct message *message, const i32 *fds)
 {
 	switch (message->kind) {
@@ -292,6 +306,9 @@ static void take(const struct message *message, const i32 *fds)
 		break;
 	case MAP:
 		map_tree(message->index, fds);
+		break;
+	case LISTENING:
+		take_listener(message->index, fds);
 		break;
 	case READY:
 		if (has_step(BEFORE, STEP_POD))
@@ -378,7 +395,7 @@ static void read_signals(void)
 	}
 }
 
-enum { SIGNALS, CHILD_END, CHANNEL, RELAY, PODS = RELAY + RELAY_POLLS };
+enum { SIGNALS, CHILD_END, CHANNEL, SERVICE, RELAY, PODS = RELAY + RELAY_POLLS };
 
 /* Waits, and does what is due; whether the first process has ended. */
 static bool turn(void)
@@ -390,6 +407,7 @@ static bool turn(void)
 	polls[SIGNALS] = (struct pollfd){.fd = (int)super.signals, .events = POLLIN};
 	polls[CHILD_END] = (struct pollfd){.fd = (int)self.child_fd, .events = POLLIN};
 	polls[CHANNEL] = (struct pollfd){.fd = (int)self.channel, .events = POLLIN};
+	metadata_poll(polls + SERVICE);
 	relay_polls(polls + RELAY);
 	if (pod_runs()) {
 		ms = pod_polls(polls + PODS);
@@ -402,6 +420,7 @@ static bool turn(void)
 		read_messages();
 	if (polls[SIGNALS].revents)
 		read_signals();
+	metadata_move(polls + SERVICE);
 	relay_move(polls + RELAY);
 	if (count > PODS)
 		pod_move(polls + PODS);

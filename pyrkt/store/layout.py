@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Of the layout below; a later pyrkt that changes it raises the number and migrates."""
-DIRECTORIES = ("blobs", "images", "locks", "partial", "pods", "tmp", "trees")
+DIRECTORIES = ("blobs", "images", "locks", "metadata", "partial", "pods", "tmp", "trees")
 
 
 class Store:

@@ -376,7 +376,7 @@ HOT = {  # what may be loaded between the interpreter's own start and stage1, be
     "__future__", "_blake2", "_json", "_sha256", "_sha512", "errno", "fcntl", "time",
     "os", "posixpath", "genericpath", "stat", "_stat", "_collections_abc", "abc", "_abc",
 }  # fmt: skip
-OURS = {"base", "cli", "kernel", "pod", "stage1", "tpm"}
+OURS = {"base", "cli", "kernel", "metadata", "pod", "stage1", "tpm"}
 
 
 def imported(tool: Pyrkt, *words: str) -> set[str]:

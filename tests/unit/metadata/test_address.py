@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrkt.metadata.address import NO_TOKEN, address, new_token, port, url
+from pyrkt.metadata import token
+from pyrkt.metadata.address import address, port, url
 
 NIL = "00000000-0000-0000-0000-000000000000"
 
@@ -34,13 +35,13 @@ def test_pods_that_differ_have_addresses_that_differ() -> None:
 
 
 def test_tokens_are_128_bits_and_new() -> None:
-    made = {new_token() for _ in range(50)}
+    made = {token.new() for _ in range(50)}
     assert len(made) == 50
-    assert {len(bytes.fromhex(token)) for token in made} == {16}
-    assert len(NO_TOKEN) == len(new_token())
+    assert {len(bytes.fromhex(each)) for each in made} == {16}
+    assert len(token.NOBODYS) == len(token.new())
 
 
 @pytest.mark.parametrize(("host", "expected"), [(False, "18112"), (True, "18114")])
 def test_the_url(host: bool, expected: str) -> None:
     uuid = f"{NIL[:-7]}{154**3 * 2:07x}"
-    assert url(uuid, NO_TOKEN, host_network=host) == f"http://127.101.101.101:{expected}/{NO_TOKEN}"
+    assert url(uuid, token.NOBODYS, host_network=host) == f"http://127.101.101.101:{expected}/{token.NOBODYS}"

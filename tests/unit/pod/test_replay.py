@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pyrkt.base.dirs import ConfigDirs
-from pyrkt.metadata.address import address, new_token, url
+from pyrkt.metadata import token as tokens
+from pyrkt.metadata.address import address, url
 from pyrkt.metadata.table import encode
 from pyrkt.pod import replay, service
 from pyrkt.pod.ask import App, Device, PodAsk, Pull, Volume
@@ -44,7 +45,7 @@ def made(pods: Pods) -> Held:
     (home / "apps/a/config.json").chmod(0o644)
     (home / "plan").write_bytes(b"\0\xff" + pod.uuid.encode() + b"\n\n")
     (home / "trees").write_text(f"{TREE}\n")
-    token = new_token()
+    token = tokens.new()
     (home / "metadata").write_bytes(encode(pod.uuid, token, ()))
     (home / "apps/a/plan").write_text(f"A={url(pod.uuid, token, host_network=False)}\n")
     (home / "created").write_text("1")
