@@ -169,7 +169,12 @@ _APP = (
         metavar="no|on-failure[:N]|always",
         help="Start the app again when it fails, N times at most, or whenever it ends.",
     ),
-    Flag(name="restart-delay", kind="text", metavar="TIME", help="Wait before that: 500ms, 2s. Default: 1s."),
+    Flag(
+        name="restart-delay",
+        kind="text",
+        metavar="TIME",
+        help="Wait before that: 500ms, 2s; twice as long each time it fails within 10 s, up to 1m. Default: 1s.",
+    ),
     Flag(name="fatal", kind="bool", help="--fatal=false: the app's failure does not end the pod."),
     Flag(name="annotation", kind="list", binds="app", metavar="NAME=VALUE", help="Annotation of the app."),
     Flag(

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     import socket
 
     from pyrkt.base.errors import PyrktError
+    from pyrkt.stage1.launch import Piece
 
 STATUS, END, ADD, START, STOP, REMOVE, SIGNAL = range(1, 8)
-_REQUEST, _NAME, _ANSWER = Struct("<2Iq"), 64, Struct("<i3Iq")
+_REQUEST, _NAME, _ANSWER = Struct("<2Iq"), 64, Struct("<i2Ii2q2iq")
+_MOST_SAID = 4096
 _STAGES = ("", "created", "starting", "running", "stopping", "restarting", "exited")
 
 _REASONS: dict[int, tuple[type[PyrktError], str, str]] = {
@@ -34,7 +36,7 @@ _REASONS: dict[int, tuple[type[PyrktError], str, str]] = {
 
 
 class AppState(Record):
-    """How the supervisor sees an app; ``code`` is its last exit code.
+    """How the supervisor sees an app; ``code`` is its last exit code, ``delay_ms`` how long it waits to be restarted.
 
     ``state``: "created", "starting" (its pre-start runs), "running", "stopping" (its post-stop runs), "restarting",
     "exited".
@@ -43,6 +45,7 @@ class AppState(Record):
     state: str
     restarts: int
     code: int
+    delay_ms: int = 0
 
 
 class Request(Record):
@@ -50,6 +53,7 @@ class Request(Record):
 
     ``grace``: seconds until an app that does not stop is killed, -1 for its own. ``number``: of the signal.
     ``plans``: descriptors of the sealed plans of an app to be added: pre-start, app, post-stop, -1 for none.
+    ``pieces``: what is in these plans, so that a step of them that fails can be told of.
     """
 
     verb: int
@@ -58,12 +62,13 @@ class Request(Record):
     number: int = 0
     policy: Policy = Policy()
     plans: tuple[int, ...] = ()
+    pieces: tuple[Piece | None, ...] = ()
 
 
 def ask(path: str, request: Request, seconds: float | None = None) -> AppState:
     """Send one request to the supervisor of the pod in ``path``, and wait ``seconds`` at most for its answer.
 
-    Raises: Unavailable if nobody listens; what the supervisor refuses, as _REASONS has it.
+    Raises: Unavailable if nobody listens; what the supervisor refuses, as _REASONS has it; the error of a failed step.
     """
     import socket  # noqa: PLC0415 - most commands on pods do not talk to the supervisor
 
@@ -76,17 +81,22 @@ def ask(path: str, request: Request, seconds: float | None = None) -> AppState:
         client.settimeout(seconds)
         try:
             socket.send_fds(client, [words + name], given)
-            data = client.recv(_ANSWER.size)
+            data = client.recv(_ANSWER.size + _MOST_SAID)
         except TimeoutError:
             raise Busy("the pod's supervisor does not answer", hint="it may wait for an app to end") from None
         except OSError as error:
             raise Unavailable(f"the pod's supervisor: {error.strerror}", hint="pyrkt status shows its state") from None
-    if len(data) != _ANSWER.size:
+    if len(data) < _ANSWER.size:
         raise Unavailable("the pod has ended meanwhile", hint="pyrkt status shows its state")
-    errno, stage, restarts, _, code = _ANSWER.unpack(data)
+    errno, stage, restarts, plan, code, delay, index, fault, detail = _ANSWER.unpack(data[: _ANSWER.size])
+    if errno and index >= 0 and 0 <= plan < len(request.pieces) and (piece := request.pieces[plan]):
+        from pyrkt.stage1.failure import failure  # noqa: PLC0415 - for apps that cannot be started
+
+        raise failure(piece[0], piece[1], index, fault, detail, said=data[_ANSWER.size :])
     if errno:
         raise _refusal(errno, request.name)
-    return AppState(state=_STAGES[stage] if stage < len(_STAGES) else "unknown", restarts=restarts, code=code)
+    state = _STAGES[stage] if stage < len(_STAGES) else "unknown"
+    return AppState(state=state, restarts=restarts, code=code, delay_ms=delay)
 
 
 def connected(path: str) -> socket.socket:

@@ -21,8 +21,11 @@ struct request {
 
 struct answer {
 	i32 error; /* errno */
-	u32 stage, restarts, pad;
-	i64 code;
+	u32 stage, restarts;
+	i32 plan; /* the one with the step that failed: 0 for FIRST, 1 for MAIN, 2 for AFTERWARDS */
+	i64 code, delay_ms;
+	i32 index, fault; /* of that step, or -1, and its errno; behind the answer is what a program said that failed */
+	i64 detail;
 };
 
 static struct {
@@ -69,15 +72,29 @@ static bool is_owner(long client)
 	       (peer.uid == 0 || peer.uid == (u32)sys(__NR_geteuid));
 }
 
-static void answer(i32 client, i32 error, const struct app *app)
+static void answer(i32 client, i32 error, struct app *app)
 {
-	struct answer words = {.error = error};
+	struct {
+		struct answer words;
+		char said[MOST_SAID];
+	} packet = {.words = {.error = error, .index = -1}};
+	long said = 0;
 	if (app) {
-		words.stage = app->stage;
-		words.restarts = app->restarts;
-		words.code = app->code;
+		packet.words.stage = app->stage;
+		packet.words.restarts = app->restarts;
+		packet.words.code = app->code;
+		packet.words.delay_ms = app->delay_ms;
 	}
-	sys(__NR_sendto, client, &words, sizeof words, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+	if (app && error) {
+		packet.words.plan = app->found_in;
+		packet.words.index = app->found.index;
+		packet.words.fault = app->found.error;
+		packet.words.detail = app->found.value;
+		app->found.index = -1;
+		said = sys(__NR_pread64, app->said, packet.said, sizeof packet.said, 0);
+	}
+	size_t size = sizeof packet.words + (said > 0 ? (size_t)said : 0);
+	sys(__NR_sendto, client, &packet, size, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 }
 
 void control_answer(struct app *app, i32 error)

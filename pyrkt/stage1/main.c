@@ -1,7 +1,8 @@
 /* stage1 PLAN REPORT: follows the plan in descriptor PLAN, a sealed memfd.
  *
  * REPORT is "-", and failures are said by the plan's ON_FAILURE; or a descriptor that takes one struct report:
- * index of the failed step, errno and detail; or -1 (stage1 stays) or -2 (it leaves), 0 and the container's pid.
+ * index of the failed step, errno and detail; or -1 (stage1 stays) or -2 (it leaves), 0 and the container's pid;
+ * or "after", and only the steps after the end are done.
  */
 #include "metadata.h"
 #include "stage1.h"
@@ -72,7 +73,8 @@ int main(int argc, char **argv, char **envp)
 	if (argc == 3 && !strcmp(argv[1], "metadata"))
 		serve_metadata(argv[2]);
 	if (argc < 3 || argc > 4 || !text_number(argv[1], &plan_fd) ||
-	    (strcmp(argv[2], "-") && !text_number(argv[2], &report)) || (argc == 4 && !text_number(argv[3], &holder)))
+	    (strcmp(argv[2], "-") && strcmp(argv[2], "after") && !text_number(argv[2], &report)) ||
+	    (argc == 4 && !text_number(argv[3], &holder)))
 		return USAGE;
 	self.environment = envp;
 	self.plan_fd = plan_fd;
@@ -99,5 +101,7 @@ int main(int argc, char **argv, char **envp)
 	sys(__NR_umask, self.umask);
 	self.leaves = has_step(BEFORE, STEP_LEAVE) || has_step(CHILD, STEP_WAIT_START);
 	self.joins = has_step(BEFORE, STEP_SETNS);
+	if (!strcmp(argv[2], "after"))
+		tidy_up();
 	supervise();
 }

@@ -14,10 +14,14 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 
 /* Where a member finds what it is given. */
-enum { NAMESPACE_FDS = 100, NAMESPACES = 5, PLAN_FD = 105, REPORT_FD = 106, MEMBER_DIES_MS = 10000, MOST_SAID = 4096 };
+enum { NAMESPACE_FDS = 100, NAMESPACES = 5, PLAN_FD = 105, REPORT_FD = 106, MEMBER_DIES_MS = 10000 };
+
+/* An app that fails again and again is started ever more seldom; one that has run for a while begins anew. */
+enum { LONGEST_DELAY_MS = 60000, RAN_WELL_MS = 10000 };
 
 static struct {
 	struct app apps[MAX_APPS];
@@ -69,7 +73,7 @@ struct app *pod_add(const char *name, const struct policy *policy, const i32 *pl
 		memcpy(app->name, name, size);
 		memcpy(app->plans, plans, sizeof app->plans);
 		app->policy = *policy;
-		app->pidfd = app->report = app->waiter = -1;
+		app->pidfd = app->report = app->waiter = app->said = app->found.index = -1;
 		app->stage = IDLE;
 		app->order = ++pod.added;
 		return app;
@@ -81,6 +85,7 @@ void pod_forget(struct app *app)
 {
 	for (int i = 0; i < PLANS; i++)
 		sys_close(app->plans[i]);
+	sys_close(app->said);
 	app->stage = FREE;
 }
 
@@ -118,9 +123,9 @@ static void forget_record(const struct app *app)
 
 /* --- members --- */
 
-static _Noreturn void become_member(i32 plan, i32 report)
+static _Noreturn void become_member(i32 plan, i32 report, bool tidying)
 {
-	static const char *argv[] = {"pyrkt-stage1", "105", "106", NULL};
+	const char *argv[] = {"pyrkt-stage1", "105", tidying ? "after" : "106", NULL};
 	for (int i = 0; i < NAMESPACES; i++)
 		if (pod.namespaces[i] >= 0)
 			sys(__NR_dup3, pod.namespaces[i], NAMESPACE_FDS + i, 0);
@@ -132,7 +137,8 @@ static _Noreturn void become_member(i32 plan, i32 report)
 
 static void finish(struct app *app);
 
-static long launch(struct app *app, enum app_stage stage)
+/* tidying: a member that only does the steps after the end */
+static long launch(struct app *app, enum app_stage stage, bool tidying)
 {
 	i32 pair[2], pidfd = -1;
 	long r = sys(__NR_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
@@ -140,7 +146,7 @@ static long launch(struct app *app, enum app_stage stage)
 		return r;
 	i64 pid = clone_process(0, &pidfd, -1);
 	if (pid == 0)
-		become_member(app->plans[stage - FIRST], pair[1]);
+		become_member(app->plans[stage - FIRST], pair[1], tidying);
 	sys_close(pair[1]);
 	if (pid < 0) {
 		sys_close(pair[0]);
@@ -150,6 +156,7 @@ static long launch(struct app *app, enum app_stage stage)
 	app->pidfd = pidfd;
 	app->report = pair[0];
 	app->deadline = 0;
+	app->tidying = tidying;
 	return 0;
 }
 
@@ -162,8 +169,10 @@ static void go_on(struct app *app, enum app_stage stage)
 		finish(app);
 		return;
 	}
-	if (launch(app, stage) < 0) {
+	long r = launch(app, stage, false);
+	if (r < 0) {
 		app->code = app->code ? app->code : START_FAILED;
+		app->error = (i32)-r;
 		finish(app);
 	} else if (pod.ending || app->stopping)
 		app->deadline = now_ms() + app->policy.grace_ms; /* the handler after a stopped app */
@@ -173,6 +182,7 @@ void pod_start(struct app *app)
 {
 	app->code = 0;
 	app->stopping = app->signalled = false;
+	app->began = now_ms();
 	forget_record(app);
 	go_on(app, FIRST);
 }
@@ -182,12 +192,17 @@ static void signal_member(const struct app *app, int number)
 	sys(__NR_pidfd_send_signal, app->pidfd, number, NULL, 0);
 }
 
+static int signal_to_end(const struct app *app)
+{
+	return app->policy.signal ? (int)app->policy.signal : SIGTERM;
+}
+
 static void ask_to_end(struct app *app, int number, i64 patience_ms)
 {
 	app->signalled = true;
 	app->deadline = now_ms() + patience_ms;
-	if (app->stage != AFTERWARDS)
-		signal_member(app, number == SIGTERM && app->policy.signal ? (int)app->policy.signal : number);
+	if (app->stage != AFTERWARDS && !app->tidying)
+		signal_member(app, number == SIGTERM ? signal_to_end(app) : number);
 }
 
 void pod_stop(struct app *app, i64 grace_ms)
@@ -280,13 +295,23 @@ static bool runs_again(const struct app *app)
 	return policy->restart == RESTART_ALWAYS || (policy->restart == RESTART_FAILED && app->code);
 }
 
+static void choose_delay(struct app *app)
+{
+	i64 longest = app->policy.delay_ms > LONGEST_DELAY_MS ? app->policy.delay_ms : LONGEST_DELAY_MS;
+	if (!app->code || now_ms() - app->began >= RAN_WELL_MS || !app->delay_ms)
+		app->delay_ms = app->policy.delay_ms;
+	else
+		app->delay_ms = 2 * app->delay_ms > longest ? longest : 2 * app->delay_ms;
+}
+
 static void finish(struct app *app)
 {
 	app->up = true;
 	app->killed = false;
 	if (runs_again(app)) {
+		choose_delay(app);
 		app->stage = PAUSED;
-		app->deadline = now_ms() + app->policy.delay_ms;
+		app->deadline = now_ms() + app->delay_ms;
 		record(app, ".restarts", ++app->restarts);
 		return;
 	}
@@ -295,7 +320,8 @@ static void finish(struct app *app)
 	record(app, "", app->code);
 	if (app->code && !app->stopping && !pod.code)
 		pod.code = app->code;
-	control_answer(app, 0);
+	control_answer(app, app->error);
+	app->error = 0;
 	if (!app->stopping && app->policy.ends & (app->code ? ENDS_FAILED : ENDS_DONE))
 		pod_end(SIGTERM);
 	if (pod.ending)
@@ -347,10 +373,18 @@ static long said_by(long report)
 static void failed_to_start(struct app *app, const struct report *found)
 {
 	i32 plan = app->plans[app->stage - FIRST];
+	if (app->stopping || pod.ending) { /* it is what was asked for */
+		app->cut_short = true;
+		return;
+	}
 	self.said = said_by(app->report);
 	if (!pod.announced)
 		pod_has_failed(plan, found);
+	sys_close(app->said);
+	app->said = (i32)sys(__NR_fcntl, self.said, F_DUPFD_CLOEXEC, 3);
 	pod_warns(plan, found);
+	app->found = *found;
+	app->found_in = (i32)(app->stage - FIRST);
 	app->error = found->error ? found->error : ECHILD;
 }
 
@@ -374,26 +408,51 @@ static void take_report(struct app *app)
 	announce();
 }
 
+static bool was_killed(i32 member)
+{
+	enum { BY_PIDFD = 3 /* P_PIDFD */, EXITED = 1 /* CLD_EXITED */ };
+	siginfo_t info;
+	return sys(__NR_waitid, BY_PIDFD, member, &info, WEXITED | WNOWAIT, NULL) >= 0 && info.si_code != EXITED;
+}
+
+static i64 code_of(struct app *app)
+{
+	i64 code = wait_for(app->pidfd);
+	sys_close(app->pidfd);
+	app->pidfd = -1;
+	if (app->tidying)
+		return app->code;
+	if (app->cut_short)
+		code = 128 + (app->killed ? SIGKILL : signal_to_end(app));
+	app->cut_short = false;
+	return code < 0 ? START_FAILED : code;
+}
+
+static enum app_stage stage_after(const struct app *app, enum app_stage ended, i64 code)
+{
+	if (ended == FIRST && !code && !app->stopping && !pod.ending)
+		return MAIN;
+	return ended == AFTERWARDS ? AFTERWARDS + 1 : AFTERWARDS;
+}
+
 static void member_ended(struct app *app)
 {
 	enum app_stage ended = app->stage;
 	while (app->report >= 0)
 		take_report(app);
 	app->gated = false;
-	i64 code = wait_for(app->pidfd);
-	sys_close(app->pidfd);
-	app->pidfd = -1;
+	bool lost = !app->tidying && was_killed(app->pidfd);
+	i64 code = code_of(app);
 	app->deadline = 0;
 	app->killed = false;
 	if (app->error) {
 		control_answer(app, app->error);
 		app->error = 0;
 	}
-	if (code < 0)
-		code = START_FAILED;
 	if (ended != AFTERWARDS)
 		app->code = code;
-	go_on(app, ended == FIRST && !code && !app->stopping && !pod.ending ? MAIN : ended == AFTERWARDS ? AFTERWARDS + 1 : AFTERWARDS);
+	if (!lost || launch(app, ended, true) < 0)
+		go_on(app, stage_after(app, ended, code));
 	announce();
 }
 

@@ -172,8 +172,10 @@ struct report { /* what start() and a pod's supervisor read: a step's index, err
 	i32 index, error;
 	i64 value;
 };
+enum { MOST_SAID = 4096 }; /* of what a program that failed has written: the end */
 enum { REPORT_STAYS = -1, REPORT_LEFT = -2, REPORT_GATE = -3 };
 _Noreturn void supervise(void);
+_Noreturn void tidy_up(void); /* only the E steps: for a supervisor that was killed */
 void pod_has_started(void);
 _Noreturn void pod_has_failed(i32 plan, const struct report *found); /* an app could not be started */
 void pod_warns(i32 plan, const struct report *found);
@@ -189,7 +191,7 @@ struct policy {	  /* as the bytes of POD_APP, and of the control socket, have it
 	u32 ends;	  /* ENDS_*: the pod ends when the app has failed, or is done */
 	u32 restart, most; /* RESTART_*, and how often, 0 without bound */
 	u32 signal;	  /* that asks the app to end; 0 is SIGTERM */
-	i64 delay_ms, grace_ms;
+	i64 delay_ms, grace_ms; /* before the first restart; between the signal and KILL */
 };
 
 struct app {
@@ -198,11 +200,15 @@ struct app {
 	i32 plans[PLANS]; /* of FIRST, MAIN, AFTERWARDS */
 	i32 pidfd, report; /* of the member, while there is one */
 	i32 waiter;	  /* who has asked and gets an answer when it is done */
-	i32 error;	  /* why it could not be started */
+	i32 error;	  /* why it could not be started; then found says which step of which plan that was, said more */
+	i32 found_in, said;
+	struct report found;
 	enum app_stage stage;
 	u32 restarts, order;
 	bool up, gated, stopping, signalled, killed;
-	i64 code, deadline;
+	bool cut_short; /* it was stopped before it ran */
+	bool tidying;	/* its member was killed, and another one does what that one could not do any more */
+	i64 code, deadline, began, delay_ms;
 };
 
 bool pod_runs(void);

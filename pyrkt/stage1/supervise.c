@@ -16,7 +16,7 @@ static struct {
 	bool started, lenient, member;
 } super;
 
-enum { MOST_SAID = 4096, PLAN_AT = 16 /* the bit where a report's index tells the plan that the step is of */ };
+enum { PLAN_AT = 16 /* the bit where a report's index tells the plan that the step is of */ };
 
 /* The end of what the program that failed has said, where the reason mostly stands; the reader waits for ours. */
 static void report_said(void)
@@ -94,6 +94,15 @@ static void after_steps(void)
 	}
 }
 
+_Noreturn void tidy_up(void)
+{
+	u64 all = ~0ull;
+	sys(__NR_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
+	self.proc = open_proc();
+	after_steps();
+	sys_exit(0);
+}
+
 static _Noreturn void fail(u32 index, i64 error, i64 detail)
 {
 	if (self.child) {
@@ -165,15 +174,29 @@ static void let_go(void)
 		fail_here(r);
 }
 
+static void close_standard(void)
+{
+	long null = sys_open(AT_FDCWD, "/dev/null", O_RDWR | O_NOCTTY, 0);
+	for (int fd = 0; null >= 0 && fd < 3; fd++)
+		sys(__NR_dup3, null, fd, 0);
+	sys_close(null);
+}
+
 /* Who asked goes away: its terminal may hang up, its pipes must come to their end, its directory may be unmounted. */
 static void detach(void)
 {
 	sys(__NR_setsid);
 	sys(__NR_chdir, "/");
-	long null = sys_open(AT_FDCWD, "/dev/null", O_RDWR | O_NOCTTY, 0);
-	for (int fd = 0; null >= 0 && fd < 3; fd++)
-		sys(__NR_dup3, null, fd, 0);
-	sys_close(null);
+	close_standard();
+}
+
+/* An app with files of its own needs nothing of who started the pod. */
+static bool has_own_files(void)
+{
+	u32 count = 0;
+	for (u32 i = next_step(0, CHILD, STEP_STDIO); i < self.plan.count; i = next_step(i + 1, CHILD, STEP_STDIO))
+		count++;
+	return count == 3;
 }
 
 static void started(void)
@@ -192,6 +215,8 @@ static void started(void)
 		sys_exit(0);
 	if (watched)
 		detach();
+	else if (super.member && has_own_files())
+		close_standard();
 }
 
 /* The master goes to who listens on the console socket, or stays here to be relayed. */

@@ -124,7 +124,9 @@ class App:
         self.name, self.policy, self.plans = name, policy, (pre, main, post)
 
 
-def member(path: object, *argv: str, inside: tuple[Step, ...] = (), gate: bool = True) -> list[Step]:
+def member(
+    path: object, *argv: str, inside: tuple[Step, ...] = (), after: tuple[Step, ...] = (), gate: bool = True
+) -> list[Step]:
     """Return the plan of an app in the namespaces of its pod."""
     kinds = {1: NEWPID, 2: NEWIPC, 3: NEWUTS, 4: NEWNET}
     joined = [(s.OPEN, B, slot, f"/proc/self/fd/{100 + slot}", os.O_RDONLY | os.O_CLOEXEC) for slot in kinds]
@@ -142,6 +144,7 @@ def member(path: object, *argv: str, inside: tuple[Step, ...] = (), gate: bool =
         (s.PIVOT, C),
         *process(),
         (s.EXEC, C, argv[0], argv, ENV),
+        *after,
     ]
 
 
@@ -157,11 +160,12 @@ def app(
     delay_ms: int = 10,
     pre: tuple[str, ...] = (),
     post: tuple[str, ...] = (),
+    after: tuple[Step, ...] = (),
 ) -> App:
     """Return an app of a pod; ``ends``: 1 its failure ends the pod, 2 its success does."""
     policy = struct.pack("<4I2q", ends, restart, most, signal, delay_ms, 500)
     handlers = [member(path, *words, inside=inside, gate=False) if words else None for words in (pre, post)]
-    return App(name, member(path, *argv, inside=inside), policy, *handlers)
+    return App(name, member(path, *argv, inside=inside, after=after), policy, *handlers)
 
 
 def pod(

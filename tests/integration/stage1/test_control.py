@@ -124,6 +124,40 @@ def test_it_is_started_again_until_it_is_stopped(rootfs: Path, tmp_path: Path) -
         assert child.poll() is None
 
 
+def test_what_fails_at_once_is_tried_ever_more_seldom(rootfs: Path, tmp_path: Path) -> None:
+    with empty_pod(tmp_path):
+        add(tmp_path, "a", hand.member(rootfs, "/bin/sh", "-c", "exit 3"), Policy(ends=0, restart=1, delay_ms=2))
+        ask(tmp_path, control.START, "a")
+        seen: dict[int, int] = {}
+        while len(seen) < 6 and (found := ask(tmp_path, control.STATUS, "a")).restarts < 12:
+            if found.state == "restarting":
+                seen[found.restarts] = found.delay_ms
+        assert len(seen) == 6
+        assert all(delay == 2**restarts for restarts, delay in seen.items())
+        ask(tmp_path, control.STOP, "a")
+
+
+@pytest.mark.parametrize("delay", [45_000, 90_000])
+def test_the_longest_wait_is_a_minute_or_what_was_asked_for(rootfs: Path, tmp_path: Path, delay: int) -> None:
+    with empty_pod(tmp_path):
+        add(tmp_path, "a", hand.member(rootfs, "/bin/false"), Policy(ends=0, restart=1, delay_ms=delay))
+        ask(tmp_path, control.START, "a")
+        assert oci.eventually(lambda: ask(tmp_path, control.STATUS, "a").delay_ms == delay)
+        ask(tmp_path, control.STOP, "a")
+
+
+def test_what_is_stopped_before_it_runs_has_not_failed_to_start(rootfs: Path, tmp_path: Path) -> None:
+    with empty_pod(tmp_path) as child:
+        plan = hand.member(rootfs, "/bin/sleep", "60")
+        add(tmp_path, "a", plan)
+        for _ in range(20):
+            with control.connected(str(tmp_path)) as client:
+                client.send(control._REQUEST.pack(control.START, 0, -1) + Policy().pack() + b"a".ljust(64, b"\0"))
+                ask(tmp_path, control.STATUS, "a")
+            assert ask(tmp_path, control.STOP, "a").code == 143
+        assert child.poll() is None
+
+
 def test_refusals(rootfs: Path, tmp_path: Path) -> None:
     plan = hand.member(rootfs, "/bin/true")
     with empty_pod(tmp_path):

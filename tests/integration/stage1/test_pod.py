@@ -155,8 +155,10 @@ def test_one_app_may_have_the_terminal(rootfs: Path) -> None:
 
 def test_a_detached_pod_keeps_none_of_the_callers_pipes(rootfs: Path, tmp_path: Path) -> None:
     log = ((s.OPEN, C, 0, tmp_path / "log", os.O_RDWR | os.O_CREAT), *((s.STDIO, C, 0, fd) for fd in range(3)))
+    waits = ("/bin/sh", "-c", "until [ -e /srv/go ]; do sleep 0.02; done")
     plan = hand.pod(
-        hand.app("a", rootfs, "/bin/sleep", "1", inside=log), after=((s.CREATE, E, tmp_path / "end", b"", 0o600),)
+        hand.app("a", rootfs, *waits, inside=(*log, *bound(tmp_path / "shared"))),
+        after=((s.CREATE, E, tmp_path / "end", b"", 0o600),),
     )
     (tmp_path / "plan").write_bytes(literal(plan))
     code = f"{START}; plan, members = eval(open({str(tmp_path / 'plan')!r}, 'rb').read())"
@@ -165,10 +167,8 @@ def test_a_detached_pod_keeps_none_of_the_callers_pipes(rootfs: Path, tmp_path: 
     # the pipes have ended, the pod has not
     assert done.stdout == done.stderr == b""
     assert not (tmp_path / "end").exists()
-    deadline = time.monotonic() + SECONDS
-    while not (tmp_path / "end").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    (tmp_path / "shared/go").touch()
+    assert oci.eventually((tmp_path / "end").exists)
 
 
 # --- what runs before and after, and again ---
@@ -273,3 +273,19 @@ def test_nothing_of_a_pod_outlives_its_supervisor(rootfs: Path) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == child.stdout.readline() == b"ready\n"
         child.kill()  # the fixture looks for what is left
+
+
+def test_of_a_member_that_was_killed_the_rest_is_tidied_up(rootfs: Path, tmp_path: Path) -> None:
+    script = "(while :; do sleep 0.05; done) & echo ready; wait"
+    plan = hand.pod(
+        hand.app("a", rootfs, "/bin/sh", "-c", script, after=((s.CREATE, E, tmp_path / "tidied", b"", 0o600),)),
+        after=((s.EXIT_FILE, E, tmp_path),),
+    )
+    with started(plan) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        _first, member = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        os.kill(int(member), 9)
+        assert child.wait(SECONDS) == 137
+    assert (tmp_path / "a").read_text() == "137\n"
+    assert (tmp_path / "tidied").exists()
