@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import bench_engines
 import bench_pods
+import bench_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -491,7 +492,7 @@ def main() -> int:
     arguments.add_argument("--pods", type=int, default=bench_pods.PODS, help="of the row pods: how many of ours")
     arguments.add_argument("--peers", type=int, default=bench_pods.PEERS, help="of the row pods: how many of each peer")
     arguments.add_argument("--svg", type=Path, help="of the row pods: where to draw the start times")
-    arguments.add_argument("rows", nargs="*", choices=[[], *ROWS, "pods"])
+    arguments.add_argument("rows", nargs="*", choices=[[], *ROWS, "pods", "tasks"])
     given = arguments.parse_args()
     unified = Path("/sys/fs/cgroup/unified")
     if unified.is_mount():
@@ -502,6 +503,10 @@ def main() -> int:
         for row in given.rows or ROWS:
             if row == "pods":
                 many(bench, given)
+                continue
+            if row == "tasks":
+                print("\ntasks: milliseconds, median (least-most)")
+                print("\n".join(f"  {line}" for line in bench_tasks.tasks(bench)))
                 continue
             results[row] = figures_of(getattr(bench, row)())
             if not given.json:
