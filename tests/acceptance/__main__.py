@@ -6,6 +6,7 @@ It is started in mount, pid and network namespaces of its own: whatever is new i
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -26,10 +27,11 @@ LIFE = ("embryo", "prepare", "prepared", "run", "exited-garbage", "garbage")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Set:
-    """One form of the images: who built them, and where they lie."""
+    """One form of the pod: who built the images, where they lie, and what `run` is told of it."""
 
-    builder: str
+    form: str
     files: tuple[Path, ...]
+    words: tuple[str, ...]
 
 
 def prepare(base: Path, program: Path) -> tuple[Set, ...]:
@@ -45,7 +47,21 @@ def prepare(base: Path, program: Path) -> tuple[Set, ...]:
             subprocess.run(["actool", "validate", str(file)], check=True)
         made["actool"].append(theirs)
         made["ours"].append(ours)
-    return tuple(Set(builder=builder, files=tuple(files)) for builder, files in made.items())
+    return tuple(
+        Set(form=f"images by {builder}", files=tuple(files), words=(pod.VOLUME, *map(str, files)))
+        for builder, files in made.items()
+    )
+
+
+def described(tool: Pyrkt, built: Set) -> Set:
+    """Fetch the images of ``built``, and return the same pod as a manifest describes it."""
+    ids = {}
+    for name, file in zip(images.manifests(), built.files, strict=True):
+        ids[name] = tool.ok("fetch", "--full", str(file)).strip()
+    path = tool.base / "pod.json"
+    path.write_text(json.dumps(pod.manifest(ids)))
+    subprocess.run(["actool", "validate", str(path)], check=True)
+    return Set(form="by a manifest", files=built.files, words=(f"--pod-manifest={path}",))
 
 
 def here(data: Path) -> set[str]:
@@ -69,7 +85,7 @@ def once(tool: Pyrkt, built: Set, net: str) -> list[str]:
     mark = tool.base / "uuid"
     mark.unlink(missing_ok=True)
     begin = time.monotonic()
-    answer = tool.call("run", f"--uuid-file-save={mark}", *pod.flags(net), *map(str, built.files))
+    answer = tool.call("run", f"--uuid-file-save={mark}", f"--net={net}", *built.words)
     took = time.monotonic() - begin
     if not mark.exists():
         return [f"no pod was made: {answer.err.strip()}"]
@@ -108,16 +124,14 @@ def main() -> int:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     tool = Pyrkt(args.place, command=(str(args.bin / "pyrkt"),))
     sets = prepare(args.place, program)
-    for built in sets:
-        for file in built.files:
-            tool.ok("fetch", str(file))
+    sets = (*sets, *(described(tool, built) for built in sets[1:]))
     passed, begin = 0, time.monotonic()
     for number in range(args.times):
         built = sets[number % len(sets)]
         problems = once(tool, built, args.net)
         passed += not problems
         for line in problems:
-            print(f"{number + 1} (images by {built.builder}): {line}")
+            print(f"{number + 1} ({built.form}): {line}")
     probe = images.probe(args.place, Path("/bin/busybox"), pod.SCRIPT)
     beyond = watched(tool, sets[0], args.net, probe)
     for line in beyond:

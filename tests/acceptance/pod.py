@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.support.pods import Pyrkt
 
 LINES = ("prestart OK", "main OK", "sidekick OK", "poststop OK")
+VOLUME = "--volume=database,kind=empty"
+"""Both apps have it at /db."""
 READY, GO = "/db/ready", "/db/go"
 _URL = re.compile(r"http://(?P<host>[\d.]+|\[[\da-f:]+\]):(?P<port>\d+)/(?P<token>[^/]+)")
 TOKEN_BITS = 128
@@ -56,9 +58,21 @@ ANSWERS = {
 """What our app asks for -> the codes that are right. Source: appc 0.8.11, "Metadata Service"."""
 
 
-def flags(net: str) -> list[str]:
-    """Return how the pod is run: one empty volume, which both apps have at /db."""
-    return [f"--net={net}", "--volume=database,kind=empty"]
+def manifest(ids: dict[str, str]) -> dict[str, Any]:
+    """Return a pod manifest of both apps, their image ids given, that says more than flags do: annotations.
+
+    Of those of the main image one is another here, and one is new: what the service answers must show both, in order.
+    """
+    annotations = [{"name": "authors", "value": "somebody else"}, {"name": "example.com/new", "value": "here"}]
+    main = {"name": MAIN, "image": {"id": ids[MAIN]}, "mounts": [{"volume": "database", "path": "/db"}]}
+    sidekick = {"name": SIDEKICK, "image": {"id": ids[SIDEKICK]}, "mounts": [{"volume": "database", "path": "/db"}]}
+    return {
+        "acKind": "PodManifest",
+        "acVersion": "0.8.11",
+        "apps": [main | {"annotations": annotations}, sidekick],
+        "volumes": [{"name": "database", "kind": "empty"}],
+        "annotations": [{"name": "example.com/pod", "value": "of the pod"}],
+    }
 
 
 def judge(answer: Answer) -> list[str]:
@@ -73,12 +87,12 @@ def judge(answer: Answer) -> list[str]:
 def judge_files(tool: Pyrkt, uuid: str) -> list[str]:
     """Return what is wrong with the pod's own record of itself: codes, names, the variable that appc asks for."""
     problems = []
-    status = tool.pod(uuid)
-    codes = {app["name"]: app.get("exit_code") for app in status["apps"]}
-    if codes != {MAIN: 0, SIDEKICK: 0}:
+    place = tool.directory(uuid)
+    codes = {path.name: path.read_text().strip() for path in (place / "status").iterdir()}
+    if codes != {MAIN: "0", SIDEKICK: "0"}:
         problems.append(f"exit codes of the apps: {codes}")
     for name in codes:
-        found = environment(tool.directory(uuid) / "apps" / name)
+        found = environment(place / "apps" / name)
         problems += [f"{name}: container={found.get('container')}"] if found.get("container") != "pyrkt" else []
         problems += [f"{name}: AC_APP_NAME={found.get('AC_APP_NAME')}"] if found.get("AC_APP_NAME") != name else []
     return problems
@@ -94,7 +108,7 @@ def watch(tool: Pyrkt, files: tuple[Path, ...], net: str) -> tuple[str, list[str
     """Run the pod with our app, look at the host while it waits; return its UUID and what was wrong."""
     mark = tool.base / "uuid"
     mark.unlink(missing_ok=True)
-    process = tool.popen("run", f"--uuid-file-save={mark}", *flags(net), *map(str, files))
+    process = tool.popen("run", f"--uuid-file-save={mark}", f"--net={net}", VOLUME, *map(str, files))
     problems = []
     try:
         if not eventually(lambda: mark.exists() and _volume(tool, mark, READY).exists(), 20):

@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-# Not of a pod: where the plugin host-local goes on counting, and its lock; the host's log of launches.
-_LASTING = re.compile(r".*/(last_reserved_ip\.\d+|lock)|/run/log/pyrkt/measurements\..*")
+# Not of a pod: where the plugin host-local goes on counting; locks of the host's; the host's log of launches.
+_LASTING = re.compile(r".*/(last_reserved_ip\.\d+|\.?lock)|/run/log/pyrkt/measurements\..*")
 
 
 def traces(*trees: Path) -> set[str]:
