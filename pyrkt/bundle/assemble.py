@@ -58,7 +58,7 @@ class Bundle:
     the user. ``pre_start`` and ``post_stop`` are the command lines of the app's event handlers (``bundle.handlers``);
     as far as a bundle alone can run them they are hooks of ``config``, too. ``seats`` tells of the volumes;
     ``replaced`` are files of the rootfs that have to become directories for them. ``isolators`` say in appc's words
-    what limits the image and the options set together.
+    what limits the image and the options set together. ``network_bps``: bytes a second, which no config.json can say.
     """
 
     config: Config
@@ -72,6 +72,7 @@ class Bundle:
     seats: tuple[Seat, ...] = ()
     replaced: tuple[str, ...] = ()
     isolators: tuple[Isolator, ...] = ()
+    network_bps: int = 0
 
 
 def assemble(
@@ -118,6 +119,7 @@ def assemble(
         warnings=(*placed.warnings, *told),
         seats=placed.seats,
         replaced=placed.replaced,
+        network_bps=program.limits.network_bps,
     )
 
 

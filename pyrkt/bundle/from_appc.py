@@ -18,13 +18,16 @@ from pyrkt.spec.appc import App
 from pyrkt.spec.runtime import Hook, Hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from pyrkt.bundle.options import RunOptions
     from pyrkt.bundle.users import Identity
-    from pyrkt.spec.appc import ImageManifest, Isolator
+    from pyrkt.spec.appc import ImageManifest
     from pyrkt.spec.runtime import Config
     from pyrkt.store.rootfs import Rootfs
+
+_DEFAULTS = isolators.Limits(no_new_privileges=False)
+"""Source: appc 0.8, os/linux/no-new-privileges: "The default value is false"."""
 
 
 def configure(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> Config:
@@ -32,9 +35,7 @@ def configure(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> C
     return compose(manifest, rootfs, options).config
 
 
-def compose(
-    manifest: ImageManifest, rootfs: Rootfs, options: RunOptions, pod_isolators: Sequence[Isolator] = ()
-) -> Bundle:
+def compose(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> Bundle:
     """Return the container for the app of ``manifest``, whose files are ``rootfs``, under ``options``.
 
     A pod manifest's own ``app`` replaces the image's: put it into ``manifest`` first.
@@ -45,7 +46,7 @@ def compose(
     accounts = Accounts(rootfs)
     gids = app.supplementary_gids if options.supplementary_gids is None else options.supplementary_gids
     who = accounts.appc(options.user or app.user, options.group or app.group, gids)
-    limits, reports = isolators.read(app.isolators, options)
+    limits, reports = isolators.read(app.isolators, options, _DEFAULTS)
     points = [volumes.Point(name=each.name, path=each.path, readonly=each.read_only) for each in app.mount_points]
     placed = volumes.place(
         points, options.mounts, rootfs=rootfs, implicit=options.implicit_volumes, nested=options.nested_volumes
@@ -64,7 +65,7 @@ def compose(
         identity=who,
         limits=limits,
         annotations=dict(options.annotations),
-        sysctl=isolators.pod_sysctl(pod_isolators, host_network=options.net == "host"),
+        sysctl=limits.sysctl,
         hooks=hooks,
     )
     bundle = assemble(program, placed, options, rootfs, reports)

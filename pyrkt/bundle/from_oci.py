@@ -68,6 +68,7 @@ def compose(image: ImageConfig, rootfs: Rootfs, options: RunOptions) -> Bundle:
         cwd=options.working_dir or image.working_dir or "/",
         identity=who,
         limits=limits,
+        sysctl=limits.sysctl,
         annotations={**_annotations(image), **kept, **options.annotations},
     )
     bundle = replace(assemble(program, placed, options, rootfs), isolators=isolators.in_force((), options))

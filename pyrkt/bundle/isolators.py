@@ -9,9 +9,10 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyrkt.base.errors import InvalidSpec, UsageError
+from pyrkt.base.errors import InvalidSpec, UsageError, printable
 from pyrkt.base.units import quantity, quantity_milli
 from pyrkt.bundle import defaults, seccomp
+from pyrkt.bundle.options import IoLimit, RunOptions
 from pyrkt.spec import capabilities
 from pyrkt.spec.appc_isolators import ISOLATORS, Isolator
 from pyrkt.spec.runtime import (
@@ -29,20 +30,25 @@ from pyrkt.spec.runtime import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pyrkt.bundle.options import RunOptions
+    from pyrkt.bundle.options import Signs
 
 CPU_PERIOD = 100_000
 """Microseconds; the kernel's default and everybody's."""
+_SHARES = (2, 1 << 18)  # kernel/sched/sched.h, MIN_SHARES and MAX_SHARES
 _MIN_QUOTA = 1000  # microseconds; kernel/sched/core.c, min_cfs_quota_period
+
+
+Verdict = Literal["enforced", "modified", "ignored"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of one isolator, and why."""
+    """What became of one isolator, and why; ``asked``: it was the user who put another value in its place."""
 
     name: str
-    verdict: Literal["enforced", "modified", "ignored"]
+    verdict: Verdict
     reason: str = ""
+    asked: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}: {self.verdict}" + (f" ({self.reason})" if self.reason else "")
@@ -53,7 +59,8 @@ class Limits:
     """What a process may do and use. ``memory`` in bytes; ``cpu_milli`` in thousandths of a processor.
 
     ``retain`` and ``remove`` are sets of capabilities, at most one of them not None. ``filter`` is a set of system
-    calls, as (mode, names, errno); None means the default.
+    calls, as (mode, names, errno); None means the default. ``block_bps`` and ``block_iops`` are bytes and operations
+    a second on ``disk`` (major, minor), for reading and for writing each; ``network_bps`` bytes a second, both ways.
     """
 
     memory: int | None = None
@@ -68,29 +75,62 @@ class Limits:
     selinux_label: str = ""
     apparmor_profile: str = ""
     sysctl: Mapping[str, str] = field(default_factory=dict)
+    disk: tuple[int, int] | None = None
+    block_bps: int = 0
+    block_iops: int = 0
+    network_bps: int = 0
 
 
-def read(isolators: Sequence[Isolator], options: RunOptions) -> tuple[Limits, tuple[Report, ...]]:
+def read(
+    isolators: Sequence[Isolator], options: RunOptions, base: Limits | None = None
+) -> tuple[Limits, tuple[Report, ...]]:
     """Return the limits that ``isolators`` ask for under ``options``, and a report on each isolator.
 
-    The user's word replaces the image's; of an isolator given twice the last counts.
-    Raises: InvalidSpec for a capability, system call set or errno that does not exist; UsageError for such an option.
+    The user's word replaces the image's; of an isolator given twice the last counts; the pod's bound the app's.
+    ``base`` is what stands where nobody says anything.
+    Raises: InvalidSpec for a capability, system call set or errno that does not exist, and for a profile that is not
+    loaded; UsageError for such an option.
     """
-    limits, reports = Limits(), []
+    limits, reports = base or Limits(), []
     overridden = _overridden(options)
     last = {isolator.name: place for place, isolator in enumerate(isolators)}
     for place, isolator in enumerate(isolators):
         name = isolator.name
         if reason := overridden.get(name):
-            reports.append(Report(name=name, verdict="modified", reason=f"replaced by {reason}"))
+            reports.append(Report(name=name, verdict="modified", reason=f"replaced by {reason}", asked=True))
         elif last[name] != place:
             reports.append(Report(name=name, verdict="ignored", reason="given again further on"))
         elif reader := _READERS.get(name):
-            limits, report = reader(limits, name, isolator.value)
+            limits, report = reader(limits, isolator, options.signs)
             reports.append(report)
         else:
             reports.append(Report(name=name, verdict="ignored", reason=_IGNORED.get(name, "unknown")))
-    return _with_options(limits, options), tuple(reports)
+    bounded, reports = _bounded(_with_options(limits, options), reports, options)
+    return bounded, tuple(reports)
+
+
+def _bounded(limits: Limits, reports: list[Report], options: RunOptions) -> tuple[Limits, list[Report]]:
+    """Return ``limits`` within those of the pod (appc 0.8, executor, "Isolators": the pod's bound the apps')."""
+    pod, _ = read_pod(options.pod_isolators, options)
+    changes: dict[str, Any] = {}
+    for field_name, name in (("memory", "resource/memory"), ("cpu_milli", "resource/cpu")):
+        own, bound = getattr(limits, field_name), getattr(pod, field_name)
+        if own is not None and bound is not None and own > bound:
+            changes[field_name] = bound
+            reports = _turned(reports, name, "the pod has no more")
+    for field_name in ("selinux_label", "apparmor_profile"):
+        if not getattr(limits, field_name):
+            changes[field_name] = getattr(pod, field_name)
+    return replace(limits, **changes, sysctl=pod.sysctl), reports
+
+
+def _turned(reports: list[Report], name: str, reason: str) -> list[Report]:
+    return [
+        replace(report, verdict="modified", reason=reason)
+        if report.name == name and report.verdict == "enforced"
+        else report
+        for report in reports
+    ]
 
 
 def in_force(isolators: Sequence[Isolator], options: RunOptions) -> tuple[Isolator, ...]:
@@ -164,72 +204,140 @@ def _with_options(limits: Limits, options: RunOptions) -> Limits:
     return replace(limits, **changes)
 
 
-# --- one reader an isolator: (limits so far, name, checked value) -> limits with it, and the report ----------------
+# --- one reader an isolator: (limits so far, isolator, host) -> limits with it, and the report -----------------------
 
 _Read = tuple[Limits, Report]
 
 
-def _memory(limits: Limits, name: str, value: Any) -> _Read:
+def _enforced(isolator: Isolator, reason: str = "") -> Report:
+    return Report(name=isolator.name, verdict="enforced", reason=reason)
+
+
+def _modified(isolator: Isolator, reason: str) -> Report:
+    return Report(name=isolator.name, verdict="modified", reason=reason)
+
+
+def _ignored(isolator: Isolator, reason: str) -> Report:
+    return Report(name=isolator.name, verdict="ignored", reason=reason)
+
+
+def _memory(limits: Limits, isolator: Isolator, _signs: Signs | None) -> _Read:
+    value, name = isolator.value, isolator.name
     amounts = {which: quantity(str(value[which]), name) for which in ("limit", "request") if which in value}
     limits = replace(limits, memory=amounts.get("limit"), memory_request=amounts.get("request"))
-    return limits, Report(name=name, verdict="enforced")
+    return limits, _enforced(isolator)
 
 
-def _cpu(limits: Limits, name: str, value: Any) -> _Read:
+def _cpu(limits: Limits, isolator: Isolator, _signs: Signs | None) -> _Read:
+    value, name = isolator.value, isolator.name
     amounts = {which: quantity_milli(str(value[which]), name) for which in ("limit", "request") if which in value}
     limits = replace(limits, cpu_milli=amounts.get("limit"))
     if "request" not in amounts:
-        return limits, Report(name=name, verdict="enforced")
-    # A request is a share in proportion: one processor is what a cgroup has by default, 1024.
-    limits = replace(limits, cpu_shares=max(2, amounts["request"] * 1024 // 1000))
-    return limits, Report(name=name, verdict="modified", reason="the request is a share, not a guarantee")
+        return limits, _enforced(isolator)
+    if limits.cpu_shares is None:  # os/linux/cpu-shares says the same thing more exactly
+        # A request is a share in proportion: one processor is what a cgroup has by default, 1024.
+        limits = replace(limits, cpu_shares=max(_SHARES[0], amounts["request"] * 1024 // 1000))
+    return limits, _modified(isolator, "the request is a share, not a guarantee")
 
 
-def _shares(limits: Limits, name: str, value: Any) -> _Read:
-    return replace(limits, cpu_shares=int(value)), Report(name=name, verdict="enforced")
+def _shares(limits: Limits, isolator: Isolator, _signs: Signs | None) -> _Read:
+    least, most = _SHARES
+    shares = min(max(int(isolator.value), least), most)
+    limits = replace(limits, cpu_shares=shares)
+    if shares != isolator.value:
+        return limits, _modified(isolator, f"the kernel takes {least} to {most}")
+    return limits, _enforced(isolator)
 
 
-def _oom(limits: Limits, name: str, value: Any) -> _Read:
-    return replace(limits, oom_score_adj=int(value)), Report(name=name, verdict="enforced")
+def _oom(limits: Limits, isolator: Isolator, signs: Signs | None) -> _Read:
+    floor = signs.oom_floor if signs else -1000
+    score = max(int(isolator.value), floor)
+    limits = replace(limits, oom_score_adj=score)
+    if score != isolator.value:
+        return limits, _modified(isolator, f"the caller may not go below {floor}")
+    return limits, _enforced(isolator)
 
 
-def _no_new_privileges(limits: Limits, name: str, value: Any) -> _Read:
-    return replace(limits, no_new_privileges=bool(value)), Report(name=name, verdict="enforced")
+def _no_new_privileges(limits: Limits, isolator: Isolator, _signs: Signs | None) -> _Read:
+    return replace(limits, no_new_privileges=bool(isolator.value)), _enforced(isolator)
 
 
-def _capability_set(limits: Limits, name: str, value: Any) -> _Read:
-    names = tuple(value["set"])
+def _capability_set(limits: Limits, isolator: Isolator, signs: Signs | None) -> _Read:
+    names = tuple(isolator.value["set"])
     if wrong := [each for each in names if each not in capabilities.NUMBERS]:
-        raise InvalidSpec(f"no capability is called {wrong[0]!r}", document=name, hint="capabilities(7) lists them")
-    if name.endswith("retain-set"):
-        return replace(limits, retain=names), Report(name=name, verdict="enforced")
-    return replace(limits, remove=names), Report(name=name, verdict="enforced")
+        raise InvalidSpec(
+            f"no capability is called {wrong[0]!r}", document=isolator.name, hint="capabilities(7) lists them"
+        )
+    if not isolator.name.endswith("retain-set"):
+        return replace(limits, remove=names), _enforced(isolator)
+    limits = replace(limits, retain=names)
+    missing = sorted(set(names) - signs.capabilities) if signs and signs.capabilities is not None else []
+    if missing:
+        return limits, _modified(isolator, f"the caller has no {', '.join(missing)} to give")
+    return limits, _enforced(isolator)
 
 
-def _call_set(limits: Limits, name: str, value: Any) -> _Read:
-    names, errno_name = tuple(value["set"]), value.get("errno") or ""
+def _call_set(limits: Limits, isolator: Isolator, _signs: Signs | None) -> _Read:
+    names, errno_name = tuple(isolator.value["set"]), isolator.value.get("errno") or ""
     seccomp.check_names(names, errno_name)
-    mode: Literal["retain", "remove"] = "retain" if name.endswith("retain-set") else "remove"
-    report = Report(name=name, verdict="enforced")
+    mode: Literal["retain", "remove"] = "retain" if isolator.name.endswith("retain-set") else "remove"
+    limits = replace(limits, filter=(mode, names, errno_name))
     if seccomp.is_default(mode, names):
-        report = Report(name=name, verdict="modified", reason="the default filter stands")
-    elif mode == "retain" and not {"@appc.io/all"} & set(names):
-        report = Report(name=name, verdict="modified", reason=f"with {', '.join(seccomp.ALWAYS)}, to start and to end")
-    return replace(limits, filter=(mode, names, errno_name)), report
+        return limits, _enforced(isolator, "the default filter stands")
+    added = () if mode == "remove" else seccomp.added(names)
+    # The specification allows it: "the minimum set of syscalls required for app life-cycle".
+    return limits, _enforced(isolator, f"with {', '.join(added)}, to start and to end" if added else "")
 
 
-def _selinux(limits: Limits, name: str, value: Any) -> _Read:
-    label = ":".join(value[part] for part in ("user", "role", "type", "level"))
-    return replace(limits, selinux_label=label), Report(name=name, verdict="enforced")
+def _selinux(limits: Limits, isolator: Isolator, signs: Signs | None) -> _Read:
+    if signs and not signs.selinux:
+        return limits, _ignored(isolator, "this host has no SELinux")
+    label = ":".join(isolator.value[part] for part in ("user", "role", "type", "level"))
+    return replace(limits, selinux_label=label), _enforced(isolator)
 
 
-def _apparmor(limits: Limits, name: str, value: Any) -> _Read:
-    return replace(limits, apparmor_profile=value["profile"]), Report(name=name, verdict="enforced")
+def _apparmor(limits: Limits, isolator: Isolator, signs: Signs | None) -> _Read:
+    profile = isolator.value["profile"]
+    if signs and (signs.apparmor is None or not {profile, "*"} & signs.apparmor):
+        why = "this host has no AppArmor" if signs.apparmor is None else "it is not loaded"
+        raise InvalidSpec(
+            printable(f"the profile {profile!r} is not available: {why}"),
+            document=isolator.name,
+            hint="apparmor_parser(8) loads profiles; without the isolator the app runs unconfined by it",
+        )
+    return replace(limits, apparmor_profile=profile), _enforced(isolator)
 
 
-_READERS: Mapping[str, Callable[[Limits, str, Any], _Read]] = {
+def _block(limits: Limits, isolator: Isolator, signs: Signs | None) -> _Read:
+    if signs is None or signs.disk is None:
+        return limits, _ignored(isolator, "no io controller, or no disk below the app's files")
+    rate = quantity(str(isolator.value["limit"]), isolator.name)
+    limits = replace(limits, disk=signs.disk)
+    if isolator.name.endswith("bandwidth"):
+        limits = replace(limits, block_bps=rate)
+    else:
+        limits = replace(limits, block_iops=rate)
+    if signs.disks > 1:
+        where = "{}:{}".format(*signs.disk)
+        return limits, _modified(isolator, f"on {where}, the disk of the app's files; the host has others")
+    return limits, _enforced(isolator)
+
+
+def _network(limits: Limits, isolator: Isolator, signs: Signs | None) -> _Read:
+    if signs is None or not signs.shaped:
+        return limits, _ignored(isolator, (signs.network if signs else "") or "needs a network that shapes traffic")
+    limits = replace(limits, network_bps=quantity(str(isolator.value["limit"]), isolator.name))
+    if signs.apps > 1:
+        return limits, _modified(isolator, "for all apps of the pod together, which have one network")
+    return limits, _enforced(isolator)
+
+
+_READERS: Mapping[str, Callable[[Limits, Isolator, Signs | None], _Read]] = {
     "resource/memory": _memory,
     "resource/cpu": _cpu,
+    "resource/block-bandwidth": _block,
+    "resource/block-iops": _block,
+    "resource/network-bandwidth": _network,
     "os/linux/cpu-shares": _shares,
     "os/linux/oom-score-adj": _oom,
     "os/linux/no-new-privileges": _no_new_privileges,
@@ -240,13 +348,37 @@ _READERS: Mapping[str, Callable[[Limits, str, Any], _Read]] = {
     "os/linux/selinux-context": _selinux,
     "os/linux/apparmor-profile": _apparmor,
 }
+_IGNORED: Mapping[str, str] = {"os/unix/sysctl": "belongs to a pod, not to an app"}
 
-_IGNORED: Mapping[str, str] = {
-    "resource/block-bandwidth": "no cgroup limits all devices at once; limit each with --device-*-bps",
-    "resource/block-iops": "no cgroup limits all devices at once; limit each with --device-*-iops",
-    "resource/network-bandwidth": "needs a network that shapes traffic",
-    "os/unix/sysctl": "belongs to a pod, not to an app",
-}
+_OF_A_POD = frozenset(
+    (
+        *("resource/memory", "resource/cpu", "resource/block-bandwidth", "resource/block-iops"),
+        *("resource/network-bandwidth", "os/linux/cpu-shares", "os/linux/selinux-context", "os/linux/apparmor-profile"),
+    )
+)
+
+
+def read_pod(isolators: Sequence[Isolator], options: RunOptions) -> tuple[Limits, tuple[Report, ...]]:
+    """Return the limits of the pod as a whole, and a report on each of its isolators.
+
+    Raises: InvalidSpec for a kernel setting that is not the pod's own, or for a profile that is not loaded.
+    """
+    limits, reports = Limits(), []
+    signs = replace(options.signs, apps=1) if options.signs else None
+    last = {isolator.name: place for place, isolator in enumerate(isolators)}
+    for place, isolator in enumerate(isolators):
+        if last[isolator.name] != place:
+            reports.append(_ignored(isolator, "given again further on"))
+        elif isolator.name == "os/unix/sysctl":
+            limits = replace(limits, sysctl=pod_sysctl(isolators, host_network=options.net == "host"))
+            reports.append(_enforced(isolator))
+        elif isolator.name in _OF_A_POD:
+            limits, report = _READERS[isolator.name](limits, isolator, signs)
+            reports.append(report)
+        else:
+            reports.append(_ignored(isolator, "belongs to an app, not to a pod"))
+    return limits, tuple(reports)
+
 
 # Kernel settings that a namespace has for itself. Source: the kernel's ipc_namespaces(7), network_namespaces(7);
 # any other would change the host (CVE-2022-0811 went that way).
@@ -310,8 +442,14 @@ def resources(limits: Limits, options: RunOptions) -> Resources:
         memory=_memory_of(limits),
         cpu=_cpu_of(limits),
         pids=Pids(limit=options.pids) if options.pids is not None else None,
-        block_io=_block_io(options),
+        block_io=_block_io(limits, options),
     )
+
+
+def shared_resources(limits: Limits) -> Resources | None:
+    """Return what the cgroup of a whole pod enforces; None for nothing."""
+    found = Resources(memory=_memory_of(limits), cpu=_cpu_of(limits), block_io=_block_io(limits, RunOptions()))
+    return found if found != Resources() else None
 
 
 def _memory_of(limits: Limits) -> Memory | None:
@@ -332,25 +470,33 @@ def _cpu_of(limits: Limits) -> Cpu | None:
     return Cpu(shares=limits.cpu_shares, quota=quota, period=CPU_PERIOD)
 
 
-def _block_io(options: RunOptions) -> BlockIO | None:
-    if options.io_weight is None and not options.io:
+def _block_io(limits: Limits, options: RunOptions) -> BlockIO | None:
+    asked = options.io
+    if limits.disk is not None:
+        major, minor = limits.disk
+        rates = {"read_bps": limits.block_bps, "write_bps": limits.block_bps}
+        rates |= {"read_iops": limits.block_iops, "write_iops": limits.block_iops}
+        # What the user says of that very disk replaces the image's word.
+        if not any((each.major, each.minor) == limits.disk for each in asked):
+            asked = (*asked, IoLimit(major=major, minor=minor, **rates))
+    if options.io_weight is None and not asked:
         return None
-    rates = {
+    throttles = {
         name: tuple(
             ThrottleDevice(major=each.major, minor=each.minor, rate=getattr(each, name))
-            for each in options.io
+            for each in asked
             if getattr(each, name)
         )
         for name in ("read_bps", "write_bps", "read_iops", "write_iops")
     }
     weights = tuple(
-        WeightDevice(major=each.major, minor=each.minor, weight=each.weight) for each in options.io if each.weight
+        WeightDevice(major=each.major, minor=each.minor, weight=each.weight) for each in asked if each.weight
     )
     return BlockIO(
         weight=options.io_weight,
         weight_device=weights,
-        throttle_read_bps_device=rates["read_bps"],
-        throttle_write_bps_device=rates["write_bps"],
-        throttle_read_iops_device=rates["read_iops"],
-        throttle_write_iops_device=rates["write_iops"],
+        throttle_read_bps_device=throttles["read_bps"],
+        throttle_write_bps_device=throttles["write_bps"],
+        throttle_read_iops_device=throttles["read_iops"],
+        throttle_write_iops_device=throttles["write_iops"],
     )

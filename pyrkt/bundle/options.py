@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pyrkt.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from pyrkt.spec.appc_isolators import Isolator
 
 Insecure = Literal["capabilities", "paths", "seccomp"]
 INSECURE: tuple[Insecure, ...] = ("capabilities", "paths", "seccomp")
@@ -96,13 +99,35 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What decides whether the host can enforce an isolator.
+
+    ``apparmor``: the loaded profiles ("*": any), None without AppArmor. ``disk``: (major, minor) of the one below the
+    app's files, if its controller is there, and ``disks`` how many there are. ``capabilities``: those that the caller
+    can give, None for all. ``oom_floor``: the lowest score that it may set. ``shaped``: whether the pod's network
+    limits bandwidth, and ``network`` why not. ``apps``: how many of them share the pod.
+    """
+
+    selinux: bool = False
+    apparmor: frozenset[str] | None = None
+    disk: tuple[int, int] | None = None
+    disks: int = 0
+    capabilities: frozenset[str] | None = None
+    oom_floor: int = -1000
+    shaped: bool = False
+    network: str = ""
+    apps: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What is asked of one app. An empty string, an empty collection or None means: as the image says.
 
     The environment is laid over the image's from ``inherit_env`` (below the image's own) over ``set_env`` (the pod's
     --set-env-file and --set-env) to ``env`` (the app's --environment).
     ``net``: "none", "host", or "cni", whose namespace is the file ``netns``.
-    ``memory`` in bytes; ``cpu_milli`` in thousandths of a processor; ``io_weight`` 10..1000.
+    ``memory`` in bytes; ``cpu_milli`` in thousandths of a processor; ``io_weight`` 10..1000. ``pod_isolators`` are
+    those of the whole pod. Without ``signs`` nobody has looked at the host: the bundle is for another one.
     """
 
     name: str = ""
@@ -143,6 +168,8 @@ class RunOptions:
     insecure: frozenset[str] = frozenset()
     annotations: Mapping[str, str] = field(default_factory=dict)
     cgroups_path: str = ""
+    pod_isolators: tuple[Isolator, ...] = ()
+    signs: Signs | None = None
     implicit_volumes: bool = True
     """Whether volumes that the image declares and nobody provides become empty ones; False for a bundle that has a
     real tree of its own, where the image's data simply stay in place."""

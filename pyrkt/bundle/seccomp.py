@@ -256,8 +256,16 @@ def remove(names: Collection[str], errno_name: str, machine: str = "") -> Seccom
 
 
 def is_default(mode: str, names: Collection[str]) -> bool:
-    """Tell whether a set asks for nothing but the default: "remove nothing"."""
-    return mode == "remove" and not set(names) - {_NOTHING}
+    """Tell whether a set asks for the default filter: "remove nothing", which masks whatever stands beside it.
+
+    Source: appc 0.8, seccomp-remove-set, note 4.
+    """
+    return mode == "remove" and _NOTHING in names
+
+
+def added(names: Collection[str]) -> tuple[str, ...]:
+    """Return the calls that ``retain`` leaves a process although ``names`` does not say them."""
+    return () if _EVERYTHING in names else tuple(name for name in ALWAYS if name not in _expand(names))
 
 
 def check_names(names: Collection[str], errno_name: str) -> None:

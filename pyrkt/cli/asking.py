@@ -27,8 +27,8 @@ _IN_A_MANIFEST = ("volume", "mount", "port", "set-env", "set-env-file", "inherit
 """Flags that a pod manifest leaves no room for: it says all of that itself, or names images by their ids."""
 
 
-def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str]) -> PodAsk:
-    """Return the pod that ``line`` asks for.
+def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str], *, strict: bool = False) -> PodAsk:
+    """Return the pod that ``line`` asks for; ``strict`` is what the configuration says of that.
 
     Raises: UsageError, InvalidSpec; NotFound for a --set-env-file or --pod-manifest that is not there.
     """
@@ -43,7 +43,7 @@ def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str]) -> Pod
         private_users=line.is_set("private-users"),
         insecure=insecure,
         exit_policy=policies.exit_policy(line.text("exit-policy", "until-any-fails"), "--exit-policy"),
-        strict=line.is_set("strict"),
+        strict=line.is_set("strict") if "strict" in line.flags else strict,
         nested_volumes=line.is_set("nested-volumes"),
         linked_volumes=line.is_set("linked-volumes"),
     )

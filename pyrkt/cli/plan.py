@@ -15,14 +15,14 @@ from pyrkt.cgroup import plan as cgroup_plan
 from pyrkt.cli import asking, show
 from pyrkt.cli import flags as tables
 from pyrkt.cli.grammar import Flag, parse
-from pyrkt.cli.settings import settle
+from pyrkt.cli.settings import settle, strict
 from pyrkt.kernel import host as kernel_host
 from pyrkt.kernel import seccomp
 from pyrkt.metadata import token as tokens
 from pyrkt.plan import compile as compiler
 from pyrkt.plan import explain, steps
 from pyrkt.plan.place import Place
-from pyrkt.pod import service
+from pyrkt.pod import service, verdicts
 from pyrkt.pod.directory import Pods
 from pyrkt.pod.start import pieces
 from pyrkt.spec.layout import CgroupLayout
@@ -55,9 +55,9 @@ def plan(words: list[str], flags: Mapping[str, Value]) -> int:
         sys.stdout.write(tables.describe("plan", usage, about, table, "as for run"))
         return 0
     line = parse(words, (*table, *tables.GLOBAL))
-    if not line.images:
+    if not line.images and not line.text("pod-manifest"):
         raise UsageError("plan of what?", hint="pyrkt plan BUNDLE, pyrkt plan UUID, pyrkt plan docker://host/name")
-    found = _find(line, settle({**flags, **line.flags}), secret=line.is_set("hash"))
+    found, judged = _find(line, settle({**flags, **line.flags}), secret=line.is_set("hash"))
     if line.is_set("hash"):
         show.out(f"{steps.digest(*(plan for _, plan in found))}\n")
     elif line.is_set("json"):
@@ -67,15 +67,17 @@ def plan(words: list[str], flags: Mapping[str, Value]) -> int:
         for place, (name, plan) in enumerate(found):
             title = [*([""] if place else []), f"## {name}", ""] if name else []
             show.out("".join(f"{text}\n" for text in (*title, *explain.lines(plan))))
+        if judged:
+            show.out("".join(f"{text}\n" for text in ("", "## isolators", "", *judged)))
     return 0
 
 
-def _find(line: Line, settings: Settings, *, secret: bool) -> Plans:
-    text = line.images[0].text
-    alone = len(line.images) == 1
-    if alone and Path(text, "config.json").is_file():
-        return [("", of_bundle(Path(text)))]
-    if alone and (found := _of_pod(text, settings, secret=secret)) is not None:
+def _find(line: Line, settings: Settings, *, secret: bool) -> tuple[Plans, tuple[str, ...]]:
+    """Return the plans, and a line for each isolator."""
+    text = line.images[0].text if len(line.images) == 1 else ""
+    if text and Path(text, "config.json").is_file():
+        return [("", of_bundle(Path(text)))], ()
+    if text and (found := _of_pod(text, settings, secret=secret)) is not None:
         return found
     return _of_images(line, settings)
 
@@ -96,27 +98,28 @@ def of_bundle(path: Path) -> Plan:
     return compiler.container(config, bundle, host, layout, Place(), seccomp=compiled)
 
 
-def _of_pod(text: str, settings: Settings, *, secret: bool) -> Plans | None:
-    """Return the plans of a pod as they are, ``secret``, or as anybody may read them."""
+def _of_pod(text: str, settings: Settings, *, secret: bool) -> tuple[Plans, tuple[str, ...]] | None:
+    """Return the plans of a pod as they are, ``secret``, or as anybody may read them; and its isolators' verdicts."""
     try:
         pod = Pods(settings.data).find(text)
     except NotFound:
         return None
     own, members = pieces(pod.path)
     hidden = service.token(pod.path) if not secret else ""
-    return [
+    plans = [
         (name, steps.decode(data.replace(hidden.encode(), tokens.NOBODYS.encode()) if hidden else data, causes))
         for name, (data, causes) in (("pod", own), *members)
     ]
+    return plans, verdicts.read(pod).lines()
 
 
-def _of_images(line: Line, settings: Settings) -> Plans:
+def _of_images(line: Line, settings: Settings) -> tuple[Plans, tuple[str, ...]]:
     from pyrkt.cli.progress import progress
     from pyrkt.pod.images import Source
     from pyrkt.pod.rehearse import rehearse
 
-    ask = asking.pod(line, settings.insecure, os.environ)
+    ask = asking.pod(line, settings.insecure, os.environ, strict=strict(settings.dirs))
     pull = asking.pull(line, settings.insecure, "new")
     source = Source(settings.data, settings.dirs, pull, progress(quiet=pull.quiet))
-    found = rehearse(ask, Pods(settings.data), source)
-    return [("pod", found.plan), *((each.file, each.plan) for each in found.apps)]
+    found, judged = rehearse(ask, Pods(settings.data), source)
+    return [("pod", found.plan), *((each.file, each.plan) for each in found.apps)], judged.lines()

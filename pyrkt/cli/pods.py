@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -155,8 +155,18 @@ def status(
     if form == "table":
         show.out(show.pairs(_status_pairs(found)))
     else:
-        show.out(show.as_json(states.as_json(found), form))
+        show.out(show.as_json(_with_isolators(pod, states.as_json(found)), form))
     return None if reached else Busy.exit_code
+
+
+def _with_isolators(pod: Pod, value: dict[str, Any]) -> dict[str, Any]:
+    """Add what became of each isolator, of the pod and of its apps, where there is any."""
+    judged = states.isolators(pod)
+    apps = [
+        app | ({"isolators": judged["apps"][app["name"]]} if judged["apps"].get(app["name"]) else {})
+        for app in value.get("apps", [])
+    ]
+    return value | {"apps": apps} | ({"isolators": judged["pod"]} if judged["pod"] else {})
 
 
 def _status_pairs(found: states.Status) -> list[tuple[str, object]]:

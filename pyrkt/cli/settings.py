@@ -11,8 +11,9 @@ from pyrkt.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from pyrkt.base.reader import Reader
     from pyrkt.cli.grammar import Value
 
 FETCH_CHECKS = frozenset({"image", "tls", "http", "pubkey"})
@@ -75,26 +76,40 @@ def _text(flags: Mapping[str, Value], name: str) -> str:
 def _configured_data(dirs: ConfigDirs) -> str:
     """Return ``data`` of the heaviest paths.d/*.json; "" where no file says it."""
     found = ""
+    for document in _documents(dirs, "paths"):
+        data = document["data"].text("")
+        if data and not data.startswith("/"):
+            raise document["data"].fail("must be an absolute path")
+        found = data or found
+    return found
+
+
+def strict(dirs: ConfigDirs) -> bool:
+    """Return ``strict`` of the heaviest run.d/*.json that says it: whether every isolator has to be enforced."""
+    found = False
+    for document in _documents(dirs, "run"):
+        found = document["strict"].boolean(default=found)
+    return found
+
+
+def _documents(dirs: ConfigDirs, kind: str) -> Iterator[Reader]:
+    """Yield the files KIND.d/*.json of the configuration, the lightest first."""
     for directory in dirs.lightest_first():
         try:
-            names = sorted(os.listdir(f"{directory}/paths.d"))
+            names = sorted(os.listdir(f"{directory}/{kind}.d"))
         except OSError:
             continue
         for name in names:
             if name.endswith(".json"):
-                found = _data_of(f"{directory}/paths.d/{name}") or found
-    return found
+                yield _document(f"{directory}/{kind}.d/{name}", kind)
 
 
-def _data_of(path: str) -> str:
+def _document(path: str, kind: str) -> Reader:
     from pyrkt.base.fastjson import loads
     from pyrkt.base.reader import Reader
 
     with open(path, "rb") as file:
         document = Reader(loads(file.read(), path), path)
-    document["rktKind"].choice(("paths",))
+    document["rktKind"].choice((kind,))
     document["rktVersion"].choice(("v1",))
-    data = document["data"].text("")
-    if data and not data.startswith("/"):
-        raise document["data"].fail("must be an absolute path")
-    return data
+    return document

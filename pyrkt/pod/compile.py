@@ -19,7 +19,7 @@ from pyrkt.pod import service
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.start import causes_file
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
-from pyrkt.spec.runtime import Linux, parse_config
+from pyrkt.spec.runtime import Linux, Resources, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def compiled(
     parts: tuple[Part, ...],
     path: str,
     uuid: str,
+    limits: Resources | None = None,
     *,
     detach: bool = False,
     on_failure: tuple[str, ...] = (),
@@ -79,12 +80,12 @@ def compiled(
 ) -> Compiled:
     """Return the plan that runs ``parts`` as pod ``uuid`` in the directory ``path``, where it lies when it runs.
 
-    Raises: InvalidSpec, NoPermission, StartFailed from the compilers.
+    ``limits`` are those of the pod's own cgroup. Raises: InvalidSpec, NoPermission, StartFailed from the compilers.
     """
     host = kernel_host.probe()
     remarks: list[str] = []
     layouts = [_layout(part.config, remarks, rootless=not host.privileged) for part in parts]
-    shared = _pod_layout(parts[0].config, uuid, rootless=not host.privileged)
+    shared = _pod_layout(parts[0].config, uuid, limits, rootless=not host.privileged)
     table, plans = list[PodApp](), list[AppPlan]()
     for part, layout in zip(parts, layouts, strict=True):
         place = app_place(part, path, uuid, on_failure=on_failure, detach=detach)
@@ -179,15 +180,16 @@ def _entry(part: Part, plans: list[AppPlan]) -> PodApp:
     )
 
 
-def _pod_layout(config: Config, uuid: str, *, rootless: bool) -> CgroupLayout:
+def _pod_layout(config: Config, uuid: str, limits: Resources | None, *, rootless: bool) -> CgroupLayout:
     """Return the cgroup above those of the apps; none where the apps have none."""
     linux = config.linux
     if linux is None or not linux.cgroups_path:
         return CgroupLayout()
-    found = _layout(config.replace(linux=Linux(cgroups_path=f"/pyrkt-{uuid}")), [], rootless=rootless)
+    own = Linux(cgroups_path=f"/pyrkt-{uuid}", resources=limits)
+    found = _layout(config.replace(linux=own), [], rootless=rootless)
     # Which devices there are is the apps' own affair: a rule of the pod could not be lifted by one of them.
-    limits = tuple(line for line in found.write if line[2] != "linux.resources.devices")
-    return found.replace(write=limits, device_program=b"")
+    written = tuple(line for line in found.write if line[2] != "linux.resources.devices")
+    return found.replace(write=written, device_program=b"")
 
 
 def _layout(config: Config, remarks: list[str], *, rootless: bool) -> CgroupLayout:
@@ -231,6 +233,12 @@ def read_parts(path: str) -> tuple[Part, ...]:
         )
         for app in recipe["apps"].items()
     )
+
+
+def read_limits(path: str) -> Resources | None:
+    """Return the limits of the prepared pod in ``path`` as a whole. Raises: InvalidSpec; OSError."""
+    limits = Reader(_json(f"{path}/recipe"), f"{path}/recipe")["limits"]
+    return Resources.parse(limits) if limits.present else None
 
 
 def _config(path: str, name: str) -> Config:

@@ -10,20 +10,22 @@ from pyrkt.base import fastjson
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
-from pyrkt.bundle import from_appc, from_oci
-from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions, SeccompChoice, VolumeMount
+from pyrkt.bundle import from_appc, from_oci, isolators
+from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions, SeccompChoice, Signs, VolumeMount
 from pyrkt.bundle.volumes import check_source
 from pyrkt.metadata.address import url
 from pyrkt.plan.place import Policy
 from pyrkt.pod.compile import Part
 from pyrkt.spec import appc
+from pyrkt.spec.appc_isolators import read_isolators
 from pyrkt.spec.image import ImageConfig
 from pyrkt.store import Rootfs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pyrkt.bundle.assemble import Bundle
+    from pyrkt.bundle.isolators import Limits, Report
     from pyrkt.pod.ask import App, Device, PodAsk, Volume
     from pyrkt.pod.ask import IoLimit as AskedIo
     from pyrkt.store import ImageRecord, Store
@@ -32,18 +34,22 @@ if TYPE_CHECKING:
 NETNS = "/run/pyrkt/netns"
 """net.netns.DIRECTORY: where the network namespaces of pods are mounted."""
 
+_BURSTS, _LEAST_BURST, _MOST_BURST = 10, 8 * 65536, 8 * ((1 << 32) - 1)
+"""What may pass at once: a tenth of a second's worth, in bits; the kernel's token buckets count bytes in 32 bits."""
 _FAILED, _DONE = 1, 2  # plan.place.Policy, ends
 
 
 class Place(Record):
     """Where an app will be: its pod's UUID and directory, and the id mappings of a user namespace, if it has one.
 
-    ``token`` is that of the pod's metadata service.
+    ``token`` is that of the pod's metadata service. ``signs`` are what of the host decides on isolators; None before
+    anybody has looked.
     """
 
     uuid: str
     path: str
     token: str
+    signs: Signs | None = None
     uid_mappings: tuple[IdRange, ...] = ()
     gid_mappings: tuple[IdRange, ...] = ()
 
@@ -90,6 +96,32 @@ def compose_image(record: ImageRecord, store: Store, asked: RunOptions, override
     if record.kind == "appc":
         return from_appc.compose(appc_manifest(record, store), rootfs(store, record), asked)
     return from_oci.compose(oci_config(record, store), rootfs(store, record), asked)
+
+
+def pod_isolators(ask: PodAsk) -> tuple[appc.Isolator, ...]:
+    """Return the isolators of the pod itself."""
+    if not ask.isolators:
+        return ()
+    document = "isolators of the pod manifest"
+    return read_isolators(Reader(fastjson.loads(ask.isolators, document), document))
+
+
+def pod_limits(ask: PodAsk, place: Place) -> tuple[Limits, tuple[Report, ...]]:
+    """Return the limits of the pod as a whole, and what became of its isolators. Raises: InvalidSpec."""
+    return isolators.read_pod(pod_isolators(ask), RunOptions(net=ask.net, signs=place.signs))
+
+
+def bandwidth(pod: Limits, bundles: Iterable[Bundle]) -> dict[str, int]:
+    """Return the pod's network limit as CNI's capability "bandwidth" has it, in bits; empty for none.
+
+    A limit of an app holds for the pod, whose apps have one network: the least counts.
+    """
+    rates = [rate for rate in (pod.network_bps, *(bundle.network_bps for bundle in bundles)) if rate]
+    if not rates:
+        return {}
+    rate = min(rates) * 8
+    burst = min(max(rate // _BURSTS, _LEAST_BURST), _MOST_BURST)
+    return {"ingressRate": rate, "ingressBurst": burst, "egressRate": rate, "egressBurst": burst}
 
 
 def overriding(app: App) -> appc.App | None:
@@ -149,6 +181,8 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         oom_score_adj=app.oom_score_adj,
         mounts=_mounts(ask, app, place),
         nested_volumes=ask.nested_volumes,
+        pod_isolators=pod_isolators(ask),
+        signs=place.signs,
         userns=private,
         uid_mappings=place.uid_mappings,
         gid_mappings=place.gid_mappings,

@@ -71,6 +71,20 @@ class Source:
             )
         return found
 
+    def shapes(self, net: str) -> tuple[bool, str]:
+        """Tell whether the networks ``net`` of a pod can limit its bandwidth; else also why not.
+
+        One that has only a loopback has none that would have to be limited.
+        """
+        if net in ("none", "host"):
+            return net == "none", "" if net == "none" else "the host's network is not the pod's to limit"
+        from pyrkt.net import modes  # noqa: PLC0415 - most pods have no network
+        from pyrkt.pod.network import networks  # noqa: PLC0415
+
+        chosen = [network for network, _ in modes.select(modes.parse([net]), networks(self._request.dirs))]
+        lacking = [network.name for network in chosen if not network.declares("bandwidth")]
+        return not lacking, f"no plugin of the network {lacking[0]} limits bandwidth" if lacking else ""
+
     def hold(self) -> AbstractContextManager[None]:
         """Keep gc from the images until the pod that uses them is written."""
         return self.store.hold()

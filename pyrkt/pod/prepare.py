@@ -11,10 +11,11 @@ from pyrkt.base import fastjson, log
 from pyrkt.base.errors import NoPermission, UsageError
 from pyrkt.base.record import Record
 from pyrkt.base.undo import Undo
+from pyrkt.bundle.isolators import shared_resources
 from pyrkt.bundle.write import write
 from pyrkt.image.unpack.flatten import flatten
 from pyrkt.metadata import token as tokens
-from pyrkt.pod import configure, directory, ids, measure, reified, served, service
+from pyrkt.pod import configure, directory, ids, measure, reified, served, service, signs, verdicts
 from pyrkt.pod.compile import compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
@@ -24,10 +25,12 @@ from pyrkt.store.remove import remove_tree
 
 if TYPE_CHECKING:
     from pyrkt.bundle.assemble import Bundle
+    from pyrkt.bundle.isolators import Limits
     from pyrkt.pod.ask import App, PodAsk
     from pyrkt.pod.compile import Part
     from pyrkt.pod.directory import Held, Pods
     from pyrkt.pod.images import Source
+    from pyrkt.spec.runtime import Resources
     from pyrkt.store import ImageRecord, Rootfs
 
 
@@ -40,9 +43,8 @@ class Chosen(Record):
     bundle: Bundle
 
     def remarks(self) -> tuple[str, ...]:
-        """Return what the user should know of the app: each isolator that is not as it was asked for, too."""
-        isolators = [report for report in self.bundle.reports if report.verdict != "enforced"]
-        return tuple(f"{self.name}: {remark}" for remark in (*self.bundle.warnings, *isolators))
+        """Return what the user should know of the app, its isolators apart."""
+        return tuple(f"{self.name}: {remark}" for remark in self.bundle.warnings)
 
 
 class Made(Record):
@@ -93,15 +95,14 @@ def _fill(
     write_new(f"{pod.path}/trees", "".join(f"{tree}\n" for tree in trees).encode())
     final = pods.path(directory.RUN, pod.uuid)
     spaces = ids.mappings(private=ask.private_users, pods=pods, pod=pod)
-    place = configure.Place(
-        uuid=pod.uuid, path=final, token=tokens.new(), uid_mappings=spaces.uids, gid_mappings=spaces.gids
-    )
+    place = placed(ask, pod.uuid, final, spaces, source, tokens.new())
     chosen = tuple(_choose(ask, app, record, source, place) for app, record in zip(ask.apps, images, strict=True))
+    limits, judged = _judge(pod, ask, chosen, place)
     _directories(pod, ask, spaces)
     copied = not ask.overlay or spaces.shifted
     parts = tuple(_write_app(pod, one, source, ask.exit_policy, copied=copied, shift=spaces.shift) for one in chosen)
     _documents(pod, ask, chosen, source, place.token)
-    write_recipe(pod.path, parts, detach=detach)
+    write_recipe(pod.path, parts, shared_resources(limits), detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
     networked = ask.net not in ("none", "host")
     if networked and spaces.uids:
@@ -109,13 +110,15 @@ def _fill(
             "a pod in a user namespace joins no networks by CNI", hint="--net=none or --net=host, or be root"
         )
     if networked:
-        _request(pod, ask)
+        _request(pod, ask, configure.bandwidth(limits, [one.bundle for one in chosen]))
     after = tidy_up(pods, pod.uuid, ask.net)
-    plan = compiled(parts, final, pod.uuid, detach=detach, on_failure=on_failure(), after=after)
+    plan = compiled(
+        parts, final, pod.uuid, shared_resources(limits), detach=detach, on_failure=on_failure(), after=after
+    )
     write_plan(pod.path, plan)
     for record in images:
         source.store.images.touch(record.id)
-    return (*(remark for one in chosen for remark in one.remarks()), *plan.remarks)
+    return (*(remark for one in chosen for remark in one.remarks()), *judged.remarks(), *plan.remarks)
 
 
 def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Source, token: str) -> None:
@@ -128,11 +131,35 @@ def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Sourc
     measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
 
 
-def _request(pod: Held, ask: PodAsk) -> None:
+def placed(ask: PodAsk, uuid: str, final: str, spaces: ids.Mappings, source: Source, token: str) -> configure.Place:
+    """Return where the pod ``uuid`` will be, ``final`` its directory then, on this host as it is."""
+    shaped, why = source.shapes(ask.net)
+    found = signs.look(final, userns=bool(spaces.uids), apps=len(ask.apps), shaped=shaped, network=why)
+    return configure.Place(
+        uuid=uuid, path=final, token=token, signs=found, uid_mappings=spaces.uids, gid_mappings=spaces.gids
+    )
+
+
+def _judge(
+    pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], place: configure.Place
+) -> tuple[Limits, verdicts.Verdicts]:
+    """Return the limits of the whole pod, and what became of every isolator, which is written down, too.
+
+    Raises: StartFailed where --strict does not take it.
+    """
+    limits, reports = configure.pod_limits(ask, place)
+    judged = verdicts.judge(reports, ((one.name, one.bundle) for one in chosen))
+    if ask.strict:
+        judged.check()
+    write_new(f"{pod.path}/{verdicts.FILE}", judged.dump().encode())
+    return limits, judged
+
+
+def _request(pod: Held, ask: PodAsk, bandwidth: dict[str, int]) -> None:
     """Write what the pod's networks are to be, for the moment when it starts."""
     from pyrkt.pod.network import Request, write_request  # noqa: PLC0415 - most pods have no network
 
-    write_request(pod.path, Request(net=ask.net, dns=not ask.names.resolv))
+    write_request(pod.path, Request(net=ask.net, dns=not ask.names.resolv, bandwidth=bandwidth))
 
 
 def _choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: configure.Place) -> Chosen:
@@ -219,8 +246,11 @@ def _make_directory(path: str, mode: int, uid: int, gid: int) -> None:
     os.chmod(path, mode & 0o7777)  # whatever the umask, and after the chown, which would take setgid away
 
 
-def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
-    """Write what the pod's plan was made of, and for what, so that run-prepared knows whether it still fits."""
+def write_recipe(path: str, parts: tuple[Part, ...], limits: Resources | None, *, detach: bool) -> None:
+    """Write what the pod's plan was made of, and for what, so that run-prepared knows whether it still fits.
+
+    ``limits`` are those of the pod as a whole.
+    """
     apps = [
         {
             "name": part.name,
@@ -231,7 +261,8 @@ def write_recipe(path: str, parts: tuple[Part, ...], *, detach: bool) -> None:
         }
         for part in parts
     ]
-    write_new(f"{path}/recipe", fastjson.dumps({"apps": apps}).encode())
+    shared = {"limits": limits.dump()} if limits else {}
+    write_new(f"{path}/recipe", fastjson.dumps({"apps": apps} | shared).encode())
     write_new(f"{path}/made", made(detach=detach).encode())
 
 

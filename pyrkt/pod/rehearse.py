@@ -4,33 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyrkt.bundle.isolators import shared_resources
 from pyrkt.metadata import token as tokens
 from pyrkt.pod import configure, directory, ids
 from pyrkt.pod.compile import compiled
+from pyrkt.pod.prepare import placed
+from pyrkt.pod.verdicts import judge
 
 if TYPE_CHECKING:
     from pyrkt.pod.ask import PodAsk
     from pyrkt.pod.compile import Compiled
     from pyrkt.pod.directory import Pods
     from pyrkt.pod.images import Source
+    from pyrkt.pod.verdicts import Verdicts
 
 NIL = "00000000-0000-0000-0000-000000000000"
 """The UUID of a pod that is not there: the same each time, so that the plan's digest is."""
 
 
-def rehearse(ask: PodAsk, pods: Pods, source: Source) -> Compiled:
-    """Return the plans that running ``ask`` would carry out. The images are fetched where they are missing."""
+def rehearse(ask: PodAsk, pods: Pods, source: Source) -> tuple[Compiled, Verdicts]:
+    """Return the plans that running ``ask`` would carry out, and what would become of its isolators.
+
+    The images are fetched where they are missing. Raises: as ``prepare``.
+    """
     images = [source.image(app) for app in ask.apps]
     final = pods.path(directory.RUN, NIL)
     spaces = ids.rehearsed(private=ask.private_users)
-    place = configure.Place(
-        uuid=NIL, path=final, token=tokens.NOBODYS, uid_mappings=spaces.uids, gid_mappings=spaces.gids
-    )
-    parts = []
+    place = placed(ask, NIL, final, spaces, source, tokens.NOBODYS)
+    parts, bundles = [], []
     for app, record in zip(ask.apps, images, strict=True):
         root = configure.rootfs(source.store, record)
         copied = not ask.overlay or spaces.shifted
-        bundle = configure.compose(ask, app, record, source.store, place)
-        part = configure.part(configure.app_name(app, record), app, bundle, ask.exit_policy)
+        name, bundle = configure.app_name(app, record), configure.compose(ask, app, record, source.store, place)
+        part = configure.part(name, app, bundle, ask.exit_policy)
         parts.append(part if copied else part.replace(lowers=tuple(reversed(root.lowers))))
-    return compiled(tuple(parts), final, NIL)
+        bundles.append((name, bundle))
+    limits, reports = configure.pod_limits(ask, place)
+    judged = judge(reports, bundles)
+    if ask.strict:
+        judged.check()
+    return compiled(tuple(parts), final, NIL, shared_resources(limits)), judged

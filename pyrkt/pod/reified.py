@@ -11,9 +11,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pyrkt.base import fastjson
 from pyrkt.base.errors import InvalidSpec
-from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.bundle import defaults
 from pyrkt.bundle.from_oci import volume_name
@@ -22,7 +20,6 @@ from pyrkt.pod import configure
 from pyrkt.pod.images import image_id
 from pyrkt.pod.status import IMAGE_ID, IMAGE_NAME
 from pyrkt.spec import appc
-from pyrkt.spec.appc_isolators import read_isolators as read
 from pyrkt.spec.appc_types import ARCHITECTURES, is_variable
 
 if TYPE_CHECKING:
@@ -69,20 +66,12 @@ def manifest(ask: PodAsk, parts: Sequence[Part], store: Store) -> appc.PodManife
     return appc.PodManifest(
         apps=tuple(apps),
         volumes=tuple(volumes),
-        isolators=read_isolators(ask),
+        isolators=configure.pod_isolators(ask),
         annotations=dict(ask.annotations),
         ports=tuple(map(_port, ask.ports)),
         user_annotations=dict(ask.user_annotations),
         user_labels=dict(ask.user_labels),
     )
-
-
-def read_isolators(ask: PodAsk) -> tuple[appc.Isolator, ...]:
-    """Return the isolators of the pod itself."""
-    if not ask.isolators:
-        return ()
-    document = "isolators of the pod manifest"
-    return read(Reader(fastjson.loads(ask.isolators, document), document))
 
 
 def _volume(volume: Volume, name: str) -> appc.Volume:

@@ -8,7 +8,7 @@ from pyrkt.base import fastjson, log
 from pyrkt.base.errors import InvalidSpec, UsageError
 from pyrkt.bundle.write import RUNTIME, config_text
 from pyrkt.pod import directory
-from pyrkt.pod.compile import compiled, read_parts, write_plan
+from pyrkt.pod.compile import compiled, read_limits, read_parts, write_plan
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.prepare import on_failure, tidy_up, write_recipe
 from pyrkt.spec.legacy import runtime_half
@@ -42,9 +42,10 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool,
         write_new(f"{home}/config.json", config_text(part.config).encode(), 0o644)
         write_new(f"{home}/{RUNTIME}", fastjson.pretty(runtime_half(part.config)).encode(), 0o644)
     final = pods.path(directory.RUN, pod.uuid)
-    write_recipe(pod.path, changed, detach=detach)
+    limits = read_limits(pod.path)
+    write_recipe(pod.path, changed, limits, detach=detach)
     after = tidy_up(pods, pod.uuid, prepared)
-    found = compiled(changed, final, pod.uuid, detach=detach, on_failure=on_failure(), after=after)
+    found = compiled(changed, final, pod.uuid, limits, detach=detach, on_failure=on_failure(), after=after)
     write_plan(pod.path, found)
     for remark in found.remarks:
         log.warn(remark)

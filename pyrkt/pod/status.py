@@ -144,6 +144,16 @@ def manifest(pod: Pod) -> dict[str, Any]:
     return value
 
 
+def isolators(pod: Pod) -> dict[str, Any]:
+    """Return {"pod": [...], "apps": {NAME: [...]}}: each isolator's name, verdict and reason (see ``pod.verdicts``)."""
+    try:
+        document = Reader(loads(pod.read("isolators") or "{}", "isolators"), "isolators")
+        apps = {name: [item.value for item in one.items()] for name, one in document["apps"].members()}
+        return {"pod": [item.value for item in document["pod"].items()], "apps": apps}
+    except InvalidSpec:
+        return {"pod": [], "apps": {}}
+
+
 def trees(pod: Pod) -> tuple[str, ...]:
     """Return the ids of the store's trees that the pod uses."""
     return tuple(pod.read("trees").split())

@@ -198,7 +198,7 @@ def make_aci(
         "app": {"exec": ["/bin/sh"], "user": "0", "group": "0"} | (app or {}),
     } | more
     data = json.dumps(manifest).encode()
-    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT, compresslevel=1) as tar:
         entry = tarfile.TarInfo("manifest")
         entry.size = len(data)
         tar.addfile(entry, io.BytesIO(data))

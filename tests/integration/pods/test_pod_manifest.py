@@ -367,11 +367,8 @@ def test_an_oci_image_has_an_appc_id_in_the_manifest_by_which_it_runs_again(tool
     path = tmp_path / "pod.json"
     path.write_text(tool.ok("cat-manifest", uuid))
     (entry,) = json.loads(path.read_text())["apps"]
-    blob = next(
-        file
-        for file in (layout / "blobs/sha256").iterdir()
-        if b"application/vnd.oci.image.layer" in file.read_bytes()[:4000]
-    )
+    (listed,) = json.loads((layout / "index.json").read_text())["manifests"]
+    blob = layout / "blobs/sha256" / listed["digest"].removeprefix("sha256:")
     assert entry["image"]["id"] == f"sha512-{sha512(blob)}"
     assert {"name": "pyrkt/id", "value": f"sha256-{blob.name}"} in entry["image"]["labels"]
     assert entry["mounts"] == [{"volume": "my-layout-volume-data", "path": "/data"}]

@@ -175,11 +175,11 @@ def test_isolators_are_enforced_and_reported(rootfs: Rootfs) -> None:
 
 
 def test_kernel_settings_of_the_pod(rootfs: Rootfs) -> None:
-    pod = [Isolator(name="os/unix/sysctl", value={"net.ipv4.ip_forward": "1"})]
-    made = from_appc.compose(appc(), rootfs, RunOptions(), pod)
+    pod = (Isolator(name="os/unix/sysctl", value={"net.ipv4.ip_forward": "1"}),)
+    made = from_appc.compose(appc(), rootfs, RunOptions(pod_isolators=pod))
     assert linux(made.config).sysctl == {"net.ipv4.ip_forward": "1"}
     with pytest.raises(InvalidSpec):
-        from_appc.compose(appc(), rootfs, RunOptions(net="host"), pod)
+        from_appc.compose(appc(), rootfs, RunOptions(net="host", pod_isolators=pod))
 
 
 def test_event_handlers(rootfs: Rootfs) -> None:

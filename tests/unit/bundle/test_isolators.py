@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pyrkt.base.errors import InvalidSpec, UsageError
-from pyrkt.bundle import isolators
+from pyrkt.bundle import isolators, seccomp
 from pyrkt.bundle.isolators import Limits, Report
-from pyrkt.bundle.options import DeviceNode, IoLimit, RunOptions, SeccompChoice
+from pyrkt.bundle.options import DeviceNode, IoLimit, RunOptions, SeccompChoice, Signs
 from pyrkt.kernel import process
 from pyrkt.spec.appc import Isolator
 from pyrkt.spec.capabilities import NAMES, mask
@@ -55,7 +55,7 @@ def read(*pairs: tuple[str, Any], options: RunOptions = NONE) -> tuple[Limits, l
             CALLS,
             {"set": ["read"], "errno": "EPERM"},
             Limits(filter=("retain", ("read",), "EPERM")),
-            "modified (with execve, exit",
+            "enforced (with execve, exit",
             id="seccomp-retain",
         ),
         pytest.param(
@@ -72,7 +72,7 @@ def read(*pairs: tuple[str, Any], options: RunOptions = NONE) -> tuple[Limits, l
             NO_CALLS,
             {"set": ["@appc.io/empty"]},
             Limits(filter=("remove", ("@appc.io/empty",), "")),
-            "modified (the default filter stands)",
+            "enforced (the default filter stands)",
             id="seccomp-remove-nothing",
         ),
         pytest.param(
@@ -86,7 +86,27 @@ def read(*pairs: tuple[str, Any], options: RunOptions = NONE) -> tuple[Limits, l
             "os/linux/apparmor-profile", {"profile": "p"}, Limits(apparmor_profile="p"), "enforced", id="apparmor"
         ),
         pytest.param(
-            "resource/block-iops", {"default": True, "limit": "1"}, Limits(), "ignored (no cgroup limits all", id="iops"
+            "resource/block-iops", {"default": True, "limit": "1"}, Limits(), "ignored (no io controller", id="iops"
+        ),
+        pytest.param(
+            NO_CALLS,
+            {"set": ["@appc.io/empty", "stat"]},
+            Limits(filter=("remove", ("@appc.io/empty", "stat"), "")),
+            "enforced (the default filter stands)",
+            id="seccomp-empty-masks-the-rest",
+        ),
+        pytest.param(
+            CALLS,
+            {"set": ["@docker/default-whitelist", *seccomp.ALWAYS]},
+            Limits(filter=("retain", ("@docker/default-whitelist", *seccomp.ALWAYS), "")),
+            "enforced",
+            id="seccomp-nothing-to-add",
+        ),
+        pytest.param(
+            "os/linux/cpu-shares", 1, Limits(cpu_shares=2), "modified (the kernel takes 2 to 262144", id="shares-few"
+        ),
+        pytest.param(
+            "os/linux/cpu-shares", 1 << 30, Limits(cpu_shares=1 << 18), "modified (the kernel takes", id="shares-many"
         ),
         pytest.param(
             "resource/network-bandwidth",
@@ -103,6 +123,201 @@ def test_reads_and_reports(name: str, value: Any, limits: Limits, report: str) -
     found, reports = read((name, value))
     assert found == limits
     assert reports[0].startswith(report)
+
+
+LABEL = {"user": "u", "role": "r", "type": "t", "level": "s0"}
+LABELLED = Limits(selinux_label="u:r:t:s0")
+RATE = {"default": True, "limit": "1M"}
+DISK = (8, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "signs", "limits", "report"),
+    [
+        pytest.param("os/linux/selinux-context", LABEL, Signs(selinux=True), LABELLED, "enforced", id="selinux"),
+        pytest.param(
+            "os/linux/selinux-context", LABEL, Signs(), Limits(), "ignored (this host has no", id="no-selinux"
+        ),
+        pytest.param(
+            "os/linux/apparmor-profile",
+            {"profile": "p"},
+            Signs(apparmor=frozenset("pq")),
+            Limits(apparmor_profile="p"),
+            "enforced",
+            id="profile-loaded",
+        ),
+        pytest.param(
+            "os/linux/apparmor-profile",
+            {"profile": "p"},
+            Signs(apparmor=frozenset("*")),
+            Limits(apparmor_profile="p"),
+            "enforced",
+            id="profiles-not-to-be-seen",
+        ),
+        pytest.param(
+            "resource/block-bandwidth",
+            RATE,
+            Signs(disk=DISK, disks=1),
+            Limits(disk=DISK, block_bps=1_000_000),
+            "enforced",
+            id="bandwidth",
+        ),
+        pytest.param(
+            "resource/block-iops",
+            RATE,
+            Signs(disk=DISK, disks=2),
+            Limits(disk=DISK, block_iops=1_000_000),
+            "modified (on 8:0, the disk of the app's files; the host has others)",
+            id="iops-two-disks",
+        ),
+        pytest.param("resource/block-iops", RATE, Signs(), Limits(), "ignored (no io controller", id="no-disk"),
+        pytest.param(
+            "resource/network-bandwidth",
+            RATE,
+            Signs(shaped=True),
+            Limits(network_bps=1_000_000),
+            "enforced",
+            id="shaped",
+        ),
+        pytest.param(
+            "resource/network-bandwidth",
+            RATE,
+            Signs(shaped=True, apps=2),
+            Limits(network_bps=1_000_000),
+            "modified (for all apps of the pod together",
+            id="shaped-for-two",
+        ),
+        pytest.param(
+            "resource/network-bandwidth", RATE, Signs(network="why not"), Limits(), "ignored (why not)", id="not-shaped"
+        ),
+        pytest.param("os/linux/oom-score-adj", -5, Signs(), Limits(oom_score_adj=-5), "enforced", id="oom-by-root"),
+        pytest.param(
+            "os/linux/oom-score-adj",
+            -5,
+            Signs(oom_floor=3),
+            Limits(oom_score_adj=3),
+            "modified (the caller may",
+            id="oom",
+        ),
+        pytest.param(
+            RETAIN,
+            {"set": ["CAP_KILL", "CAP_SYS_TIME"]},
+            Signs(capabilities=frozenset(("CAP_KILL",))),
+            Limits(retain=("CAP_KILL", "CAP_SYS_TIME")),
+            "modified (the caller has no CAP_SYS_TIME to give)",
+            id="caps-that-nobody-has",
+        ),
+        pytest.param(
+            RETAIN,
+            {"set": ["CAP_KILL"]},
+            Signs(capabilities=frozenset(("CAP_KILL",))),
+            Limits(retain=("CAP_KILL",)),
+            "enforced",
+            id="caps-that-are-there",
+        ),
+    ],
+)
+def test_the_host_decides(name: str, value: Any, signs: Signs, limits: Limits, report: str) -> None:
+    found, reports = read((name, value), options=RunOptions(signs=signs))
+    assert found == limits
+    assert reports[0].startswith(report)
+
+
+@pytest.mark.parametrize("profiles", [None, frozenset("q")], ids=["no-apparmor", "not-loaded"])
+def test_a_profile_that_is_not_loaded_is_refused(profiles: frozenset[str] | None) -> None:
+    with pytest.raises(InvalidSpec, match="the profile 'p' is not available") as caught:
+        read(("os/linux/apparmor-profile", {"profile": "p"}), options=RunOptions(signs=Signs(apparmor=profiles)))
+    assert "apparmor_parser" in caught.value.hint
+
+
+def pod(*pairs: tuple[str, Any], **options: Any) -> RunOptions:
+    return RunOptions(pod_isolators=tuple(Isolator(name=name, value=value) for name, value in pairs), **options)
+
+
+def test_the_pods_bound_the_apps() -> None:
+    options = pod(("resource/memory", {"limit": "1G"}), ("resource/cpu", {"limit": "1"}))
+    limits, reports = read(("resource/memory", {"limit": "2G"}), ("resource/cpu", {"limit": "500m"}), options=options)
+    assert (limits.memory, limits.cpu_milli) == (10**9, 500)
+    assert reports == ["modified (the pod has no more)", "enforced"]
+    # What an app does not ask for, the pod's own cgroup bounds.
+    assert read(options=options)[0] == Limits()
+
+
+def test_labels_of_the_pod_are_for_apps_without() -> None:
+    context, profile = ("os/linux/selinux-context", LABEL), ("os/linux/apparmor-profile", {"profile": "p"})
+    options = pod(context, profile, ("os/unix/sysctl", {"kernel.shmmax": "1"}))
+    limits, _ = read(options=options)
+    assert (limits.selinux_label, limits.apparmor_profile) == ("u:r:t:s0", "p")
+    assert limits.sysctl == {"kernel.shmmax": "1"}
+    limits, _ = read(("os/linux/apparmor-profile", {"profile": "q"}), options=options)
+    assert (limits.selinux_label, limits.apparmor_profile) == ("u:r:t:s0", "q")
+
+
+def test_isolators_of_a_pod() -> None:
+    options = pod(
+        ("resource/memory", {"limit": "5G"}),
+        ("resource/memory", {"limit": "1G", "request": "1M"}),
+        ("os/linux/no-new-privileges", True),
+        ("resource/block-iops", RATE),
+        ("resource/network-bandwidth", RATE),
+        signs=Signs(disk=DISK, disks=1, shaped=True, apps=3),
+    )
+    limits, reports = isolators.read_pod(options.pod_isolators, options)
+    assert [str(report) for report in reports] == [
+        "resource/memory: ignored (given again further on)",
+        "resource/memory: enforced",
+        "os/linux/no-new-privileges: ignored (belongs to an app, not to a pod)",
+        "resource/block-iops: enforced",
+        "resource/network-bandwidth: enforced",
+    ]
+    made = isolators.shared_resources(limits)
+    assert made is not None
+    assert made.memory == Memory(limit=10**9, reservation=10**6)
+    assert made.block_io is not None
+    assert made.block_io.throttle_read_iops_device == (ThrottleDevice(major=8, minor=0, rate=10**6),)
+    assert (made.devices, made.cpu, limits.network_bps) == ((), None, 10**6)
+    assert isolators.shared_resources(Limits()) is None
+
+
+def test_an_explicit_share_beats_one_from_a_request() -> None:
+    pairs: list[tuple[str, Any]] = [("os/linux/cpu-shares", 77), ("resource/cpu", {"limit": "1", "request": "500m"})]
+    assert read(*pairs)[0].cpu_shares == 77
+    assert read(*reversed(pairs))[0].cpu_shares == 77
+
+
+def test_a_disk_that_the_user_limits_is_his_alone() -> None:
+    limits = Limits(disk=DISK, block_bps=5, block_iops=6)
+    made = isolators.resources(limits, NONE).block_io
+    assert made == BlockIO(
+        throttle_read_bps_device=(ThrottleDevice(major=8, minor=0, rate=5),),
+        throttle_write_bps_device=(ThrottleDevice(major=8, minor=0, rate=5),),
+        throttle_read_iops_device=(ThrottleDevice(major=8, minor=0, rate=6),),
+        throttle_write_iops_device=(ThrottleDevice(major=8, minor=0, rate=6),),
+    )
+    own = RunOptions(io=(IoLimit(major=8, minor=0, read_bps=1),))
+    made = isolators.resources(limits, own).block_io
+    assert made == BlockIO(throttle_read_bps_device=(ThrottleDevice(major=8, minor=0, rate=1),))
+
+
+def test_in_force_is_each_name_once_the_options_last() -> None:
+    given = [
+        Isolator(name="resource/memory", value={"limit": "1"}),
+        Isolator(name="resource/memory", value={"limit": "2"}),
+        Isolator(name="os/linux/cpu-shares", value=5),
+        Isolator(name=RETAIN, value={"set": ["CAP_KILL"]}),
+        Isolator(name="example.com/x", value=1),
+    ]
+    choice = SeccompChoice(mode="remove", syscalls=("stat",), errno="EPERM")
+    found = isolators.in_force(given, RunOptions(cpu_shares=9, cpu_milli=250, caps_remove=(), seccomp=choice))
+    assert [(each.name, each.value) for each in found] == [
+        ("resource/memory", {"limit": "2"}),
+        ("resource/cpu", {"limit": "250m"}),
+        ("os/linux/cpu-shares", 9),
+        (REMOVE, {"set": []}),
+        (NO_CALLS, {"set": ["stat"], "errno": "EPERM"}),
+    ]
+    off = RunOptions(caps_retain=(), seccomp=choice, insecure=frozenset(("seccomp", "capabilities")))
+    assert isolators.in_force(given[3:], off) == ()
 
 
 def test_the_last_one_counts() -> None:

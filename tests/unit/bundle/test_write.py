@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +78,10 @@ def both_families(rootfs: Rootfs, options: RunOptions) -> list[Bundle]:
             Isolator(name="os/linux/selinux-context", value={"user": "u", "role": "r", "type": "t", "level": "s0"}),
         ),
     }
-    pod = [Isolator(name="os/unix/sysctl", value={"kernel.shmmax": "1"})]
+    pod = (Isolator(name="os/unix/sysctl", value={"kernel.shmmax": "1"}),)
     return [
         from_oci.compose(oci(volumes=("/data",), labels={"k": "v"}), rootfs, options),
-        from_appc.compose(appc(**app), rootfs, options, pod),
+        from_appc.compose(appc(**app), rootfs, replace(options, pod_isolators=pod)),
     ]
 
 
