@@ -7,7 +7,7 @@ import os
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.units import quantity, quantity_milli
 from pyrkt.pod import policies
-from pyrkt.pod.ask import App, Device, IoLimit, Mount, Names, PodAsk, Pull, Volume
+from pyrkt.pod.ask import App, Device, IoLimit, Mount, Names, PodAsk, Port, Pull, Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,10 +83,16 @@ def _by_flags(line: Line, asked: PodAsk, environ: Mapping[str, str]) -> PodAsk:
                 f"--mount names the volume {mount.volume!r}, which no --volume describes",
                 hint=f"--volume {mount.volume},kind=host,source=/DIRECTORY",
             )
+    ports = tuple(_port(text) for text in line.list("port"))
+    if ports and asked.net in ("none", "host"):
+        raise UsageError(
+            f"--port flag does not work with '{asked.net}' networking", hint="give a network: --net=default"
+        )
     from_files = tuple(pair for path in line.list("set-env-file") for pair in _env_file(path))
     return asked.replace(
         apps=apps,
         volumes=volumes,
+        ports=ports,
         env=_merged(from_files, (_env("--set-env", text) for text in line.list("set-env"))),
         inherited=tuple(f"{name}={value}" for name, value in environ.items()) if line.is_set("inherit-env") else (),
     )
@@ -364,6 +370,21 @@ def _mount(text: str) -> Mount:
     if not volume or not target:
         raise UsageError(f"--mount {text!r} needs a volume and a target", hint="--mount volume=NAME,target=/PATH")
     return Mount(volume=volume, target=_absolute("--mount: target", target))
+
+
+def _port(text: str) -> Port:
+    """Read ``NAME:[HOSTIP:]HOSTPORT``."""
+    name, _, rest = text.partition(":")
+    address, _, number = rest.rpartition(":")
+    hint = f"--port={name or 'NAME'}:[HOSTIP:]HOSTPORT"
+    if not _is_ac_name(name) or not number:
+        raise UsageError(f"--port {text!r} cannot be read", hint=hint)
+    parts = address.split(".")
+    if address and not (len(parts) == 4 and all(_number(part) and int(part) < 256 for part in parts)):
+        raise UsageError(
+            f"--port {text!r}: {address!r} is not an IPv4 address", hint=f"{hint}; without it, all of them"
+        )
+    return Port(name=name, host_ip=address, host_port=_integer(f"--port {name}: host port", number, 1, 65535) or 0)
 
 
 def _device(text: str) -> Device:

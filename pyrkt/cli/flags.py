@@ -92,6 +92,12 @@ _POD = (
         metavar="FILE",
         help="Set the variables in FILE (NAME=VALUE lines) in all apps.",
     ),
+    Flag(
+        name="port",
+        kind="list",
+        metavar="NAME:[HOSTIP:]HOSTPORT",
+        help="Publish the port that an image calls NAME (80-tcp is port 80) on the host.",
+    ),
     Flag(name="inherit-env", kind="bool", help="Hand the caller's environment to all apps."),
     Flag(name="no-overlay", kind="bool", help="Copy the root file system instead of overlaying it."),
     Flag(name="private-users", kind="bool", help="Run in a user namespace."),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyrkt.pod.compile import Part
     from pyrkt.pod.directory import Held, Pods
     from pyrkt.pod.images import Source
+    from pyrkt.spec.appc import PodManifest
     from pyrkt.spec.runtime import Resources
     from pyrkt.store import ImageRecord, Rootfs
 
@@ -101,7 +102,7 @@ def _fill(
     _directories(pod, ask, spaces)
     copied = not ask.overlay or spaces.shifted
     parts = tuple(_write_app(pod, one, source, ask.exit_policy, copied=copied, shift=spaces.shift) for one in chosen)
-    _documents(pod, ask, chosen, source, place.token)
+    manifest = _documents(pod, ask, chosen, source, place.token)
     write_recipe(pod.path, parts, shared_resources(limits), detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
     networked = ask.net not in ("none", "host")
@@ -110,7 +111,7 @@ def _fill(
             "a pod in a user namespace joins no networks by CNI", hint="--net=none or --net=host, or be root"
         )
     if networked:
-        _request(pod, ask, configure.bandwidth(limits, [one.bundle for one in chosen]))
+        _request(pod, ask, manifest, configure.bandwidth(limits, [one.bundle for one in chosen]))
     after = tidy_up(pods, pod.uuid, ask.net)
     plan = compiled(
         parts, final, pod.uuid, shared_resources(limits), detach=detach, on_failure=on_failure(), after=after
@@ -121,7 +122,7 @@ def _fill(
     return (*(remark for one in chosen for remark in one.remarks()), *judged.remarks(), *plan.remarks)
 
 
-def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Source, token: str) -> None:
+def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Source, token: str) -> PodManifest:
     """Write what the pod is: for people, for its apps, and for the measurement log."""
     found = tuple(reified.Part(app=one.app, name=one.name, record=one.record, bundle=one.bundle) for one in chosen)
     manifest = reified.manifest(ask, found, source.store)
@@ -129,6 +130,7 @@ def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Sourc
     images = served.images(manifest, [one.record for one in chosen], source.store)
     write_new(f"{pod.path}/{service.FILE}", served.table(pod.uuid, token, manifest, images))
     measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
+    return manifest
 
 
 def placed(ask: PodAsk, uuid: str, final: str, spaces: ids.Mappings, source: Source, token: str) -> configure.Place:
@@ -155,11 +157,14 @@ def _judge(
     return limits, judged
 
 
-def _request(pod: Held, ask: PodAsk, bandwidth: dict[str, int]) -> None:
+def _request(pod: Held, ask: PodAsk, manifest: PodManifest, bandwidth: dict[str, int]) -> None:
     """Write what the pod's networks are to be, for the moment when it starts."""
     from pyrkt.pod.network import Request, write_request  # noqa: PLC0415 - most pods have no network
+    from pyrkt.pod.publish import published  # noqa: PLC0415
 
-    write_request(pod.path, Request(net=ask.net, dns=not ask.names.resolv, bandwidth=bandwidth))
+    dns = not ask.names.resolv
+    request = Request(net=ask.net, ports=published(manifest), dns=dns, bandwidth=bandwidth)
+    write_request(pod.path, request)
 
 
 def _choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: configure.Place) -> Chosen:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -23,6 +24,11 @@ _SETUP = """
 mount -t tmpfs none /run && mkdir -p /run/netns /run/lock && mkdir -p /var/lib/cni && mount -t tmpfs none /var/lib/cni
 ip link set lo up && echo ready && exec sleep 3600
 """
+
+
+OUTSIDE = "10.77.0.2"
+"""The host's neighbour, in the namespace "outside"; the host is 10.77.0.1."""
+_OF_A_POD = re.compile(r" id: |CNI-(DN-)?[0-9a-f]{16}")
 
 
 @dataclass
@@ -68,6 +74,15 @@ class Host:
         path.chmod(0o755)
         return path
 
+    def neighbour(self) -> None:
+        """Give the host a neighbour, who knows no way to the pods."""
+        self.ok("ip", "netns", "add", "outside")
+        self.ok("ip", "link", "add", "out0", "type", "veth", "peer", "name", "out1", "netns", "outside")
+        for words in ("addr add 10.77.0.1/24 dev out0", "link set out0 up"):
+            self.ok("ip", *words.split())
+        for words in (f"addr add {OUTSIDE}/24 dev out1", "link set out1 up", "link set lo up"):
+            self.ok("ip", "-n", "outside", *words.split())
+
     def serve(self, text: str, port: int, *, netns: str = "", address: str = "0.0.0.0") -> None:
         """Answer every connection to ``port`` with ``text``, there or in a namespace of `ip netns`."""
         family = "AF_INET6" if ":" in address else "AF_INET"
@@ -81,15 +96,16 @@ class Host:
         )
         inside = ("ip", "netns", "exec", netns) if netns else ()
         process = subprocess.Popen([*self.enter, *inside, "python3", "-c", code], stdout=subprocess.PIPE)
-        self.servers.append(process)
+        self.servers.append(process)  # ended with the host
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
 
-    def ask(self, address: str, port: int, *, netns: str = "", seconds: float = 3.0) -> str:
-        """Return what a server says to a connection from there; "" if there is none."""
+    def ask(self, address: str, port: int, *, netns: str = "", send: str = "") -> str:
+        """Return what a server says to a connection from there, without HTTP's headers; "" if there is none."""
         code = (
-            f"import socket\ntry:\n s = socket.create_connection(({address!r}, {port}), timeout={seconds})\n"
-            " print(s.recv(100).decode(), end='')\nexcept OSError: pass\n"
+            f"import socket\ntry:\n s = socket.create_connection(({address!r}, {port}), timeout=3)\n"
+            f" s.sendall({send.encode()!r}); print(s.makefile().read().rpartition('\\n\\n')[2], end='')\n"
+            "except OSError: pass\n"
         )
         inside = ("ip", "netns", "exec", netns) if netns else ()
         return self.ok(*inside, "python3", "-c", code)
@@ -103,7 +119,7 @@ class Host:
             rule
             for command in ("iptables", "ip6tables")
             for rule in self.ok(command, "-t", "nat", "-S").splitlines()
-            if "--comment" in rule and "CNI portfwd requiring masquerade" not in rule
+            if _OF_A_POD.search(rule)  # the chains that all pods share stay, by the plugins' design
         ]
         files = self.ok(
             "sh",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.network import Host, host
+from pyrkt.net.plugin import PLACES
+from tests.support.network import OUTSIDE, Host, host, until
 from tests.support.pods import Pyrkt, make_layout
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
@@ -20,6 +23,9 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     tool = Pyrkt(tmp_path_factory.mktemp("net"))
     tool.ok("fetch", f"oci:{make_layout(tool.base / 'layout')}:bb")
     with host(tool) as made:
+        made.neighbour()
+        made.serve("from the host", 8001)
+        made.serve("from outside", 8002, netns="outside")
         yield made
         assert tool.clean() == []
         assert made.leftovers() == []
@@ -88,4 +94,196 @@ def test_list_and_status_show_the_address(there: Host, image: str) -> None:
         assert "172.16.28.77" in second.err
     finally:
         there.tool.ok("stop", "--force", uuid)
+    assert there.leftovers() == []
+
+
+SERVE = "mkdir /tmp/www && cd /tmp/www && hostname >index.html && exec httpd -f -p 80"
+"""What a pod does that says its name to whoever comes."""
+
+
+def served(there: Host, address: str, port: int, netns: str = "") -> str:
+    """Ask until somebody answers: the app begins a moment after the pod."""
+    return str(until(lambda: there.ask(address, port, netns=netns, send="GET / HTTP/1.0\r\n\r\n"))).strip()
+
+
+def test_the_host_and_the_world_behind_its_address(there: Host, image: str) -> None:
+    script = f"nc 172.16.28.1 8001; nc 10.77.0.1 8001; nc {OUTSIDE} 8002"
+    lines = there.tool.ok("run", "--net=default", image, "--", "sh", "-c", script).splitlines()
+    assert re.fullmatch(r"from the host 172\.16\.28\.\d+", lines[0])
+    assert lines[1].startswith("from the host 172.16.28.")
+    assert lines[2] == "from outside 10.77.0.1", "masqueraded"
+    answer = there.tool.call("run", "--net=default-restricted", image, "--", "sh", "-c", f"nc -w 2 {OUTSIDE} 8002")
+    assert answer.code == 1
+    assert "from" not in answer.out
+
+
+def test_the_host_reaches_a_pod_and_pods_reach_each_other(there: Host, image: str) -> None:
+    uuid = there.tool.detached("--net=default-restricted", "--hostname=first", image, "--", "sh", "-c", SERVE)
+    try:
+        address = there.tool.pod(uuid)["networks"][0]["ip"]
+        assert served(there, address, 80) == "first"
+        script = f"until wget -q -O - http://{address}/ 2>/dev/null; do sleep 0.1; done"
+        assert there.tool.ok("run", "--net=default-restricted", image, "--", "sh", "-c", script) == "first\n"
+    finally:
+        there.tool.ok("stop", "--force", uuid)
+
+
+def test_a_published_port_is_there_on_every_address_of_the_host(there: Host, image: str) -> None:
+    uuid = there.tool.detached("--net=default", "--hostname=web", "--port=80-tcp:8080", image, "--", "sh", "-c", SERVE)
+    try:
+        for address in ("127.0.0.1", "10.77.0.1", "172.16.28.1"):
+            assert served(there, address, 8080) == "web", address
+        assert served(there, "10.77.0.1", 8080, netns="outside") == "web"
+        second = there.tool.call("run", "--net=default", "--port=80-tcp:8080", image, "--", "true")
+        assert second.code == 73
+        assert f"port 8080/tcp of the host is taken by pod {uuid}" in second.err
+    finally:
+        there.tool.ok("stop", "--force", uuid)
+    assert there.ask("127.0.0.1", 8080) == ""
+    assert there.leftovers() == []
+
+
+def test_a_port_of_one_address_of_the_host(there: Host, image: str) -> None:
+    words = ("--net=default", "--hostname=web", "--port=80-tcp:10.77.0.1:8080")
+    uuid = there.tool.detached(*words, image, "--", "sh", "-c", SERVE)
+    try:
+        assert served(there, "10.77.0.1", 8080) == "web"
+        assert served(there, "10.77.0.1", 8080, netns="outside") == "web"
+        assert there.ask("127.0.0.1", 8080) == ""
+        assert there.ask("172.16.28.1", 8080) == ""
+    finally:
+        there.tool.ok("stop", "--force", uuid)
+
+
+def test_a_port_that_a_process_of_the_host_has(there: Host, image: str) -> None:
+    there.serve("mine", 8003)
+    answer = there.tool.call("run", "--net=default", "--port=80-tcp:8003", image, "--", "true")
+    assert answer.code == 73
+    assert "port 8003/tcp of the host is in use" in answer.err
+    assert there.ask("127.0.0.1", 8003).startswith("mine")
+    assert there.leftovers() == []
+
+
+@pytest.mark.parametrize("mode", ["none", "host"])
+def test_ports_need_a_network(there: Host, image: str, mode: str) -> None:
+    answer = there.tool.call("run", f"--net={mode}", "--port=80-tcp:8080", image, "--", "true")
+    assert answer.code == 2
+    assert f"--port flag does not work with '{mode}' networking" in answer.err
+
+
+def ptp(there: Host, name: str, subnet: str, **more: Any) -> dict[str, Any]:
+    ipam = {"type": "host-local", "subnet": subnet, "dataDir": f"{there.tool.base}/leases"}
+    return {"cniVersion": "0.4.0", "name": name, "type": "ptp", "ipam": ipam} | more
+
+
+@pytest.mark.parametrize("kind", ["ptp", "bridge", "macvlan"])
+def test_pods_in_a_network_of_ones_own(there: Host, image: str, kind: str) -> None:
+    own = ptp(there, f"{kind}-with-a-name-that-is-quite-long", "10.88.0.0/24", type=kind)
+    own |= {"master": "out0"} if kind == "macvlan" else {"bridge": "br-own", "isGateway": True, "ipMasq": True}
+    own["ipam"]["routes"] = [{"dst": "0.0.0.0/0"}]
+    file = there.describe("10-own.conf", own)
+    uuid = there.tool.detached(f"--net={own['name']}", "--hostname=first", image, "--", "sh", "-c", SERVE)
+    try:
+        networks = there.tool.pod(uuid)["networks"]
+        assert [(each["netName"], each["ifName"]) for each in networks] == [
+            (own["name"], "eth0"),
+            ("default-restricted", "eth1"),
+        ]
+        assert networks[0]["netConf"] == str(file)
+        address = networks[0]["ip"]
+        script = f"until wget -q -O - http://{address}/ 2>/dev/null; do sleep 0.1; done"
+        if kind != "macvlan":  # one of its own kind: the host and its neighbours know no address of it
+            script += f"; nc {OUTSIDE} 8002"
+        out = there.tool.ok("run", f"--net={own['name']}", image, "--", "sh", "-c", script).splitlines()
+        assert out == ["first"] + (["from outside 10.77.0.1"] if kind != "macvlan" else [])
+    finally:
+        there.tool.ok("stop", "--force", uuid)
+        file.unlink()
+    if kind == "bridge":
+        there.ok("ip", "link", "del", "br-own")
+
+
+def test_a_file_takes_the_place_of_the_default(there: Host, image: str) -> None:
+    file = there.describe("10-mine.conf", ptp(there, "default", "10.89.0.0/24"))
+    try:
+        assert "10.89.0.2" in there.tool.ok("run", "--net", image, "--", "sh", "-c", "ip a")
+    finally:
+        file.unlink()
+
+
+def test_several_networks_in_the_order_of_their_files(there: Host, image: str) -> None:
+    files = [there.describe(f"{n}-net.conf", ptp(there, name, f"10.9{n}.0.0/24")) for n, name in ((0, "b"), (1, "a"))]
+    try:
+        script = "ip -o -4 a | awk '{print $2, $4}'"
+        out = there.tool.ok("run", "--net=a,b:IP=10.90.0.7,default", image, "--", "sh", "-c", script).splitlines()
+        assert out[1:3] == ["eth0 10.90.0.7/24", "eth1 10.91.0.2/24"]
+        assert out[3].startswith("eth2 172.16.28.")
+        names = [
+            line.split()[0] for line in there.tool.ok("run", "--net=all", image, "--", "sh", "-c", script).splitlines()
+        ]
+        assert names == ["lo", "eth0", "eth1", "eth2"]
+    finally:
+        for file in files:
+            file.unlink()
+
+
+def test_what_a_plugin_is_told_and_tells(there: Host, image: str) -> None:
+    """As rkt's proxy plugin sees it: the environment, and on stdin the file, the same for ADD and DEL."""
+    log = there.tool.base / "proxy"
+    there.plugin(
+        "proxy",
+        f'cat >"{log}.$CNI_COMMAND"; env | grep ^CNI_ | sort >"{log}.env.$CNI_COMMAND"\n'
+        f'sed "s/\\"type\\":\\"proxy\\"/\\"type\\":\\"ptp\\"/" "{log}.$CNI_COMMAND" | /usr/lib/cni/ptp\n',
+    )
+    file = there.describe("10-proxy.conf", ptp(there, "proxied", "10.92.0.0/24", type="proxy"))
+    try:
+        uuid = there.tool.detached("--net=proxied:IP=10.92.0.9;X=y", image, "--", "sleep", "1000")
+        there.tool.ok("stop", "--force", uuid)
+    finally:
+        file.unlink()
+    env = {
+        command: dict(line.split("=", 1) for line in Path(f"{log}.env.{command}").read_text().splitlines())
+        for command in ("ADD", "DEL")
+    }
+    assert env["ADD"] == {
+        "CNI_ARGS": "IgnoreUnknown=1;IP=10.92.0.9;X=y",
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": uuid,
+        "CNI_IFNAME": "eth0",
+        "CNI_NETNS": f"/run/pyrkt/netns/{uuid}",
+        "CNI_PATH": ":".join([f"{there.tool.base}/etc/net.d", f"{there.tool.base}/usr/net.d", *PLACES]),
+    }
+    assert env["DEL"] == env["ADD"] | {"CNI_COMMAND": "DEL"}
+    told = {command: json.loads(Path(f"{log}.{command}").read_text()) for command in ("ADD", "DEL")}
+    assert told["ADD"] == ptp(there, "proxied", "10.92.0.0/24", type="proxy")
+    previous = told["DEL"].pop("prevResult")
+    assert told["DEL"] == told["ADD"]
+    assert previous["ips"][0]["address"] == "10.92.0.9/24"
+
+
+def test_two_families(there: Host, image: str) -> None:
+    dual = ptp(there, "dual", "", ipMasq=True)
+    dual["ipam"] = {
+        "type": "host-local",
+        "dataDir": f"{there.tool.base}/leases",
+        "ranges": [[{"subnet": "10.93.0.0/24"}], [{"subnet": "fd93::/64"}]],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+    }
+    file = there.describe("10-dual.conf", dual)
+    there.serve("six", 8006, address="::")
+    words = ("--net=dual", "--port=80-tcp:8080", "--hostname=dual")
+    uuid = there.tool.detached(*words, image, "--", "sh", "-c", SERVE)
+    try:
+        (network, restricted) = there.tool.pod(uuid)["networks"]
+        assert (network["ip"], network["ip6"], network["mask6"]) == ("10.93.0.2", "fd93::2", "64")
+        assert "dual:ip4=10.93.0.2, dual:ip6=fd93::2" in there.tool.ok("list")
+        assert restricted["netName"] == "default-restricted"
+        assert served(there, "fd93::2", 80) == "dual"
+        assert served(there, "10.93.0.1", 8080) == "dual"
+        assert served(there, "fd93::1", 8080) == "dual", "published on the host's IPv6 addresses as well"
+        answer = there.tool.ok("run", "--net=dual", image, "--", "sh", "-c", "sleep 2; nc fd93::1 8006")
+        assert answer.startswith("six fd93::")
+    finally:
+        there.tool.ok("stop", "--force", uuid)
+        file.unlink()
     assert there.leftovers() == []

@@ -1,0 +1,62 @@
+"""The ports of a pod that the host publishes: what --port or a pod manifest names, and what the apps call so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyrkt.base.errors import UsageError
+from pyrkt.net.ports import Published
+from pyrkt.spec.appc import Port
+
+if TYPE_CHECKING:
+    from pyrkt.spec.appc import ExposedPort, PodManifest
+
+_PROTOCOLS = ("tcp", "udp", "sctp")
+
+
+def published(manifest: PodManifest) -> tuple[Published, ...]:
+    """Return each port of the host that the reified ``manifest`` wants, with the port of the pod behind it.
+
+    Raises: UsageError for a name that no app has, or a range that leaves the ports there are.
+    """
+    return tuple(one for port in manifest.ports for one in _published(port, manifest))
+
+
+def _published(port: ExposedPort, manifest: PodManifest) -> list[Published]:
+    inside = port.pod_port or _inside(port.name, manifest)
+    protocol = inside.protocol.lower()
+    if protocol not in _PROTOCOLS:
+        raise UsageError(
+            f"port {port.name!r} is of protocol {inside.protocol!r}", hint=f"published are {', '.join(_PROTOCOLS)}"
+        )
+    first = port.host_port or inside.port
+    if first + inside.count - 1 > 65535:
+        raise UsageError(
+            f"port {port.name!r}: {inside.count} ports from {first} on end beyond 65535", hint="begin lower"
+        )
+    return [
+        Published(
+            name=port.name,
+            protocol=protocol,
+            pod_port=inside.port + offset,
+            host_port=first + offset,
+            host_ip=port.host_ip,
+        )
+        for offset in range(inside.count)
+    ]
+
+
+def _inside(name: str, manifest: PodManifest) -> Port:
+    """Return the port that an app calls ``name``; "8080-tcp" is a port whether an image mentions it or not."""
+    ports = [port for app in manifest.apps if app.app for port in app.app.ports]
+    found = next((port for port in ports if port.name == name), None)
+    number, _, protocol = name.partition("-")
+    if found is None and number.isdigit() and protocol in _PROTOCOLS and 0 < int(number) <= 65535:
+        return Port(name=name, protocol=protocol, port=int(number))
+    if found is None:
+        known = ", ".join(sorted(port.name for port in ports))
+        raise UsageError(
+            f"no app has a port named {name!r}",
+            hint=f"they have {known}" if known else "name it by its number: --port=80-tcp:8080",
+        )
+    return found
