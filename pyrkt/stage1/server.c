@@ -24,8 +24,9 @@
 enum { LISTENER, TABLE, KEY, FIRST_FREE };
 enum { CONNECTIONS = 32, ROOM = MOST_HEAD + MOST_BODY, MOST_BIG = 4, MOST_DRAINED = 4 * MOST_BODY, NOBODY = 65534 };
 
-/* ms: a connection that says nothing, one that began to, one that should read its answer, one that was refused */
-enum { IDLE_MS = 30000, REQUEST_MS = 10000, ANSWER_MS = 10000, DRAIN_MS = 1000, PAUSE_MS = 100 };
+/* ms: a connection that says nothing, one that began to, one that should read its answer, one that was refused, one that
+ * is new, and none at all */
+enum { IDLE_MS = 30000, REQUEST_MS = 10000, ANSWER_MS = 10000, DRAIN_MS = 1000, GRACE_MS = 50, PAUSE_MS = 100 };
 
 enum state { READING, WRITING, DRAINING };
 
@@ -73,6 +74,7 @@ static void end(struct connection *c)
 {
 	sys_close(c->fd);
 	c->fd = -1;
+	server.deaf_until = 0; /* there is room */
 	forget(c);
 }
 
@@ -186,26 +188,40 @@ static void read_more(struct connection *c)
 	}
 }
 
-/* Whoever comes must be heard: what waits longest goes, first of all what has nothing to say. */
-static struct connection *make_room(void)
+static bool is_busy(const struct connection *c)
+{
+	return c->state == WRITING || (c->state == READING && c->used);
+}
+
+/* Whoever comes must be heard: what waits longest goes, first of all what has nothing to say.  But whoever has just come
+ * has not had the time to say it; so long the next one stays in the kernel's queue.
+ * NULL if there is no room before *next. */
+static struct connection *make_room(i64 *next)
 {
 	struct connection *oldest = NULL;
 	for (u32 i = 0; i < CONNECTIONS; i++) {
 		struct connection *c = &server.connections[i];
 		if (c->fd < 0)
 			return c;
-		bool busy = c->state == WRITING || (c->state == READING && c->used);
-		bool other = oldest && (oldest->state == WRITING || (oldest->state == READING && oldest->used));
-		if (!oldest || busy < other || (busy == other && c->since < oldest->since))
+		if (c->since + GRACE_MS > server.now) {
+			*next = c->since + GRACE_MS < *next ? c->since + GRACE_MS : *next;
+			continue;
+		}
+		if (!oldest || is_busy(c) < is_busy(oldest) || (is_busy(c) == is_busy(oldest) && c->since < oldest->since))
 			oldest = c;
 	}
-	end(oldest);
 	return oldest;
 }
 
 static void accept_all(void)
 {
 	for (u32 i = 0; i < CONNECTIONS; i++) {
+		i64 later = INT64_MAX;
+		struct connection *c = make_room(&later);
+		if (!c) {
+			server.deaf_until = later;
+			return;
+		}
 		long fd = sys(__NR_accept4, LISTENER, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd == -EAGAIN)
 			return;
@@ -214,7 +230,8 @@ static void accept_all(void)
 			server.deaf_until = server.now + PAUSE_MS;
 			return;
 		}
-		struct connection *c = make_room();
+		if (c->fd >= 0)
+			end(c);
 		*c = (struct connection){.fd = fd, .since = server.now};
 		read_more(c);
 	}

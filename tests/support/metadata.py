@@ -6,18 +6,26 @@ import base64
 import hashlib
 import hmac
 import http.client
+import json
 import os
+import re
 import socket
 import subprocess
 import uuid as uuids
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from pyrkt.kernel.namespaces import enter
 from pyrkt.metadata.table import JSON, TEXT, Route, encode
 from tests.support.stage1 import BINARY
+
+if TYPE_CHECKING:
+    from tests.support.pods import Pyrkt
 
 UUID = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
 TOKEN = "00112233445566778899aabbccddeeff"
@@ -57,14 +65,30 @@ class Server:
 
     address: tuple[str, int]
     pid: int = 0
+    token: str = TOKEN
+    place: int = 0
+    """A process in whose network namespace the address is; 0 for the caller's own."""
 
     def connect(self) -> socket.socket:
         """Return a new connection."""
+        if not self.place:
+            return socket.create_connection(self.address, SECONDS)
+        with ThreadPoolExecutor(1) as alone:  # only this thread goes there
+            return alone.submit(self._connect_there).result()
+
+    def _connect_there(self) -> socket.socket:
+        namespace = os.open(f"/proc/{self.place}/ns/net", os.O_RDONLY)
+        try:
+            enter(namespace, "network")
+        finally:
+            os.close(namespace)
         return socket.create_connection(self.address, SECONDS)
 
-    def ask(self, path: str, method: str = "GET", body: bytes | None = None, base: str = BASE) -> Said:
-        """Ask on a connection of its own; a body is a form."""
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, base: str = "") -> Said:
+        """Ask on a connection of its own; a body is a form. ``base`` is before the path, if it is not the right one."""
+        base = base or f"/{self.token}/acMetadata/v1"
         client = http.client.HTTPConnection(*self.address, timeout=SECONDS)
+        client.sock = self.connect()
         headers = {"Metadata-Flavor": "AppContainer"}
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -131,3 +155,29 @@ def served(directory: Path, routes: Sequence[Route] = ROUTES) -> Iterator[Server
         finally:
             child.kill()
             child.wait()
+
+
+def service_of(tool: Pyrkt, uuid: str) -> Server:
+    """Return the service of a running pod, as its apps reach it."""
+    directory = tool.directory(uuid)
+    app = next(iter(sorted((directory / "apps").iterdir())))
+    config = json.loads((app / "config.json").read_text())
+    url = next(text for text in config["process"]["env"] if text.startswith("AC_METADATA_URL="))
+    match = re.fullmatch(r"AC_METADATA_URL=http://(127\.\d+\.\d+\.\d+):(\d+)/([0-9a-f]{32})", url)
+    assert match, url
+    first = int((directory / "pid").read_text().split()[0])
+    return Server((match[1], int(match[2])), server_pid(directory), match[3], first)
+
+
+def server_pid(pod: Path) -> int:
+    """Return the process that serves the pod in the directory ``pod``; 0 if none does."""
+    supervisor = (pod / "supervisor").read_text().split()[0]
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = entry.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        state, parent = rest.split()[:2]
+        if name == "pyrkt-metadata" and parent == supervisor and state not in {"Z", "X"}:
+            return int(entry.parent.name)
+    return 0
