@@ -294,13 +294,14 @@ def normal(path: str) -> str:
 
 
 def check_target(mount: Mount, chosen: Options, target: str, where: str) -> None:
-    """Refuse a mount that would put something else in the place of the kernel's own file systems."""
+    """Refuse a mount that would put something else in the place of /proc, where labels and limits are written.
+
+    /sys may be another, as with runc and crun: nothing is written there for the container.
+    """
     if chosen.remount or not (mount.type or chosen.bind):
         return
     bound = mount.type == "bind" or chosen.bind
     if target == "/proc" and not (normal(mount.source) == "/proc" if bound else mount.type == "proc"):
         raise refuse(where, "only a proc file system may be mounted on /proc")
-    if target == "/sys" and not (normal(mount.source) == "/sys" if bound else mount.type == "sysfs"):
-        raise refuse(where, "only a sysfs may be mounted on /sys")
     if target.startswith("/proc/") and target not in PROC_FILES:
         raise refuse(where, f"{target} is inside /proc", hint="maskedPaths and readonlyPaths cover parts of /proc")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pods import Pyrkt, make_aci, sha512
+from tests.support.pods import Pyrkt, make_aci, make_layout, sha512
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
-BOX, RICHLY = "{}/box.aci", "{}/rich.aci"
+OCI, BOX, RICHLY = "oci:{}/layout:bb", "{}/box.aci", "{}/rich.aci"
 RICH = {
     "exec": ["/bin/sh", "-c", "exit 0"],
     "user": "user",
@@ -38,11 +38,12 @@ RICH = {
 
 @pytest.fixture(scope="module")
 def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pyrkt]:
-    """A store with a plain and a rich ACI; checks at the end that nothing stayed."""
+    """A store with a plain image of each family and a rich ACI; checks at the end that nothing stayed."""
     made = Pyrkt(tmp_path_factory.mktemp("written"))
+    make_layout(made.base / "layout", "--config.exposedports", "80", "--config.volume", "/data")
     make_aci(made.base / "box.aci")
     make_aci(made.base / "rich.aci", "example.com/rich", RICH, annotations=[{"name": "authors", "value": "me"}])
-    for image in (BOX, RICHLY):
+    for image in (OCI, BOX, RICHLY):
         made.ok("fetch", image.format(made.base))
     yield made
     assert made.clean() == []
@@ -57,8 +58,9 @@ def judge(tool: Pyrkt, path: Path) -> None:
 
 @pytest.mark.parametrize("words", [
     pytest.param([BOX], id="aci"),
+    pytest.param([OCI], id="oci"),
     pytest.param(["--volume=data,kind=empty", "--volume=conf,kind=host,source=/etc", RICHLY], id="rich"),
-    pytest.param([BOX, "--name=one", BOX, "--name=two", RICHLY], id="three-apps"),
+    pytest.param([BOX, "--name=one", BOX, "--name=two", OCI], id="three-apps"),
     pytest.param(["--volume=a,kind=host,source=/usr,readOnly=true,recursive=false", "--volume=b,kind=empty,mode=1777,uid=5,gid=6", "--mount=volume=a,target=/a", BOX, "--mount=volume=b,target=/b"], id="volumes"),
     pytest.param([BOX, "--memory=64M", "--cpu=250m", "--cpu-shares=100", "--oom-score-adj=10", "--pids=20"], id="limits"),
     pytest.param([BOX, "--caps-retain=CAP_KILL,CAP_CHOWN"], id="caps-retain"),

@@ -60,10 +60,6 @@ from tests.unit.plan.hosts import (
             "only a proc",
             id="tmpfs-on-proc",
         ),
-        pytest.param(
-            mounted(Mount(destination="/sys", type="tmpfs")), "mounts[7].destination", "only a sysfs", id="tmpfs-on-sys"
-        ),
-        pytest.param(mounted(bind("/sys", "/srv")), "mounts[7].destination", "only a sysfs", id="bind-on-sys"),
         pytest.param(mounted(bind("/proc/self/attr")), "mounts[7].destination", "is inside /proc", id="in-proc"),
         pytest.param(mounted(bind("/x/../proc/sys")), "mounts[7].destination", "is inside /proc", id="in-proc-by-dots"),
         pytest.param(mounted(bind("/a", "")), "mounts[7].source", "needs a source", id="bind-of-nothing"),

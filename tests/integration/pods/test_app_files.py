@@ -1,0 +1,111 @@
+"""What an app finds below /dev, /proc, /sys and /etc, and paths that are hard to write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.pods import Pyrkt, make_aci
+
+pytestmark = [pytest.mark.root, pytest.mark.peers]
+
+NODES = {"null": "1:3", "zero": "1:5", "full": "1:7", "random": "1:8", "urandom": "1:9", "tty": "5:0"}
+
+
+@pytest.fixture(scope="module")
+def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pyrkt]:
+    """A store with one ACI; checks at the end that nothing stayed."""
+    made = Pyrkt(tmp_path_factory.mktemp("files"))
+    made.ok("fetch", str(make_aci(made.base / "box.aci")))
+    yield made
+    assert made.clean() == []
+
+
+def sh(tool: Pyrkt, script: str, *flags: str, before: tuple[str, ...] = ()) -> str:
+    """Return what a shell in an app prints."""
+    return tool.ok("run", *before, str(tool.base / "box.aci"), *flags, "--", "-c", script)
+
+
+def test_device_nodes_have_their_modes_and_owners(tool: Pyrkt) -> None:
+    names = " ".join(f"/dev/{name}" for name in NODES)
+    lines = sh(tool, f"stat -c '%n %F %a %u %g %t:%T' {names}").splitlines()
+    assert lines == [f"/dev/{name} character special file 666 0 0 {number}" for name, number in NODES.items()]
+    assert sh(tool, "readlink /dev/ptmx; stat -c '%a %F' /dev/shm /dev/pts/ptmx").splitlines() == [
+        "pts/ptmx",
+        "1777 directory",
+        "666 character special file",
+    ]
+
+
+def test_nodes_that_may_be_made_may_not_all_be_used(tool: Pyrkt) -> None:
+    script = """
+    mknod /tmp/null c 1 3 && echo made && echo x >/tmp/null && echo used
+    for n in 'c 10 237' 'b 8 0' 'c 1 1'; do mknod /tmp/n $n 2>/dev/null && echo made $n; done; true
+    """
+    assert sh(tool, script).split() == ["made", "used"]
+
+
+def test_insecure_paths_open_the_devices(tool: Pyrkt) -> None:
+    loose = Pyrkt(tool.base, insecure="image,paths")
+    out = loose.ok("run", str(tool.base / "box.aci"), "--", "-c", "mknod /tmp/n c 10 237 && stat -c %t:%T /tmp/n")
+    assert out == "a:ed\n"
+
+
+def test_a_device_of_the_host_can_be_a_volume(tool: Pyrkt) -> None:
+    flags = ("--volume=zero,kind=host,source=/dev/zero", "--mount=volume=zero,target=/zero")
+    answer = tool.call("run", *flags, str(tool.base / "box.aci"), "--", "-c", "head -c 4 /zero | wc -c")
+    assert (answer.code, answer.out.strip()) == (0, "4"), answer.err
+
+
+def test_paths_of_the_kernels_are_masked_or_read_only(tool: Pyrkt) -> None:
+    script = """
+    head -c 1 /proc/kcore 2>/dev/null | wc -c
+    ls /sys/firmware | wc -l
+    echo 0 2>/dev/null >/proc/sys/vm/panic_on_oom || echo read-only
+    """
+    for name in ("kcore", "sysrq-trigger"):
+        if not Path(f"/proc/{name}").exists():  # a kernel without it
+            script = script if name != "kcore" else script.replace("head -c 1 /proc/kcore 2>/dev/null", "printf ''")
+    assert sh(tool, script).split() == ["0", "0", "read-only"]
+
+
+def test_sys_is_the_apps_unless_a_volume_lies_on_it(tool: Pyrkt, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    volume = f"--volume=sys,kind=host,source={tmp_path}"
+    assert sh(tool, "ls /sys", before=(volume, "--mount=volume=sys,target=/sys")).split() == ["mine"]
+    below = sh(
+        tool, "ls -d /sys/kernel; ls /sys/class/net", before=(volume, "--mount=volume=sys,target=/sys/class/net")
+    )
+    assert below.split() == ["/sys/kernel", "mine"]
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a\\b", "a b", 'a"b', "ä\nb"])
+def test_paths_that_overlayfs_reads_otherwise(tool: Pyrkt, tmp_path: Path, name: str) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    (place / "vol").mkdir()
+    (place / "vol/file").write_text("seen\n")
+    odd = Pyrkt(place)
+    image = str(tool.base / "box.aci")
+    assert odd.ok("run", image, "--", "-c", "echo new >/tmp/x; cat /tmp/x /etc/passwd | wc -l").strip() == "3"
+    if "," not in name:  # which parts what --volume says
+        volume = f"--volume=v,kind=host,source={place}/vol"
+        assert odd.ok("run", volume, "--mount=volume=v,target=/v", image, "--", "-c", "cat /v/file") == "seen\n"
+    assert odd.clean() == []
+
+
+def test_the_host_name_is_the_pods(tool: Pyrkt) -> None:
+    names = sh(tool, "hostname; cat /etc/hostname; cat /proc/sys/kernel/hostname").split()
+    assert len(set(names)) == 1
+    assert names[0].startswith("pyrkt-")
+    assert len(names[0]) == len("pyrkt-") + 36
+    assert sh(tool, "hostname; cat /etc/hostname", before=("--hostname=box",)).split() == ["box", "box"]
+
+
+def test_environment_has_no_stray_ends_of_lines(tool: Pyrkt) -> None:
+    out = sh(tool, 'printf %s "$PATH"')
+    assert out == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert os.linesep not in out
