@@ -171,7 +171,14 @@ def test_every_process_of_an_app_knows_where_it_is(tool: Pyrkt, net: str) -> Non
 def test_joined_networks(tool: Pyrkt) -> None:
     with host(tool) as there:
         out = tool.ok(
-            "run", "--net", "example.com/db", "--exec=/bin/sh", "--", "-c", f"{ASK}/pod/uuid; busybox ip -o -4 a"
+            "run",
+            "--net",
+            "--mds-register",
+            "example.com/db",
+            "--exec=/bin/sh",
+            "--",
+            "-c",
+            f"{ASK}/pod/uuid; busybox ip -o -4 a",
         )
         assert re.match(r"[0-9a-f-]{36}1: lo ", out)
         assert " eth0 " in out
