@@ -103,6 +103,8 @@ POD_APP = 201
 MEMBER = 202
 GATE = 203
 METADATA = 220
+STREAMS = 230
+STREAM_ENDS = 231
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -202,4 +204,6 @@ TABLE = {
     MEMBER: ("MEMBER", "", 1),
     GATE: ("GATE", "", 2),
     METADATA: ("METADATA", "sssi", 4),
+    STREAMS: ("STREAMS", "siiissb", 1),
+    STREAM_ENDS: ("STREAM_ENDS", "", 4),
 }

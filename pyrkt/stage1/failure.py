@@ -70,6 +70,8 @@ _WORDS = {
     steps.RECORD: "recording the container's pid in {0}",
     steps.HOOK: "running the hook {0}",
     steps.LET_GO: "ending the process that held the scope",
+    steps.STREAMS: "making the streams of the app, and its log {0}",
+    steps.STREAM_ENDS: "setting standard input and output up",
     steps.STILL: "joining the namespaces of process {0}",
     steps.SETNS: "joining a namespace",
     steps.UNSHARE: "making a namespace",

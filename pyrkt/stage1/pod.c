@@ -32,7 +32,7 @@ static struct {
 	u32 added; /* how many there have been: the order in which they end is the other way round */
 } pod;
 
-static i64 now_ms(void)
+i64 now_ms(void)
 {
 	struct timespec now = {0, 0};
 	sys(__NR_clock_gettime, CLOCK_MONOTONIC, &now);

@@ -1,5 +1,6 @@
 /* Between the terminal that pyrkt was started in and the container's. */
 #include "stage1.h"
+#include "streams.h"
 
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
@@ -17,6 +18,8 @@ struct buffer {
 static struct {
 	long master, peer;
 	bool runs, raw, input_open, listens;
+	bool outer;  /* our own terminal is the other side */
+	bool speaks; /* what comes from the master is ours to pass on, not for streams.c */
 	struct termios saved;
 	struct buffer in, out;
 } relay;
@@ -29,6 +32,8 @@ bool relay_runs(void)
 void relay_size(void)
 {
 	u16 size[4];
+	if (!relay.outer)
+		return;
 	for (int fd = 0; fd < 3; fd++)
 		if (sys(__NR_ioctl, fd, TIOCGWINSZ, size) >= 0) {
 			sys(__NR_ioctl, relay.master, TIOCSWINSZ, size);
@@ -71,8 +76,12 @@ long relay_start(long master)
 	relay.master = master;
 	/* held open, so that a program which closes its terminal for a while is no hang-up that polls for ever */
 	relay.peer = sys(__NR_ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	relay.runs = relay.input_open = true;
+	relay.runs = relay.outer = true;
+	relay.speaks = !streams_terminal(master, &relay.outer);
+	relay.input_open = relay.outer;
 	relay.listens = false;
+	if (!relay.outer)
+		return 0;
 	relay_size();
 	make_raw();
 	keep_lines();
@@ -89,7 +98,8 @@ void relay_polls(struct pollfd *polls)
 {
 	bool input = relay.runs && relay.listens && relay.input_open && relay.in.at == relay.in.end;
 	bool output = relay.runs && relay.out.at < relay.out.end;
-	short master = (short)((relay.in.at < relay.in.end ? POLLOUT : 0) | (output ? 0 : POLLIN));
+	bool hears = relay.speaks && !output;
+	short master = (short)((relay.in.at < relay.in.end ? POLLOUT : 0) | (hears ? POLLIN : 0));
 	polls[0] = (struct pollfd){.fd = input ? 0 : -1, .events = POLLIN};
 	polls[1] = (struct pollfd){.fd = relay.runs && master ? (int)relay.master : -1, .events = master};
 	polls[2] = (struct pollfd){.fd = output ? 1 : -1, .events = POLLOUT};
@@ -127,10 +137,17 @@ void relay_move(const struct pollfd *polls)
 	}
 	if (polls[1].fd >= 0 && polls[1].revents & POLLOUT)
 		drain(&relay.in, relay.master);
-	if (polls[1].fd >= 0 && polls[1].revents & (POLLIN | POLLHUP) && relay.out.at == relay.out.end)
+	if (relay.speaks && polls[1].fd >= 0 && polls[1].revents & (POLLIN | POLLHUP) && relay.out.at == relay.out.end)
 		fill(&relay.out, relay.master);
 	if (polls[2].fd >= 0 && polls[2].revents)
 		drain(&relay.out, 1);
+}
+
+void relay_hang_up(void)
+{
+	if (relay.runs)
+		sys_close(relay.peer);
+	relay.peer = -1;
 }
 
 /* What the program wrote last may still be on its way; the end is when nobody has the terminal open any more. */
@@ -138,8 +155,8 @@ void relay_end(void)
 {
 	if (!relay.runs)
 		return;
-	sys_close(relay.peer);
-	for (;;) {
+	relay_hang_up();
+	while (relay.speaks) {
 		if (relay.out.at < relay.out.end)
 			write_all(1, relay.out.bytes + relay.out.at, relay.out.end - relay.out.at);
 		relay.out.at = relay.out.end;

@@ -158,6 +158,7 @@ void relay_listen(void);
 void relay_size(void);
 void relay_polls(struct pollfd *polls); /* fills RELAY_POLLS of them */
 void relay_move(const struct pollfd *polls);
+void relay_hang_up(void);
 void relay_end(void);
 
 /* listen.c: the metadata service of a pod, a process beside the supervisor */
@@ -181,6 +182,7 @@ _Noreturn void pod_has_failed(i32 plan, const struct report *found); /* an app c
 void pod_warns(i32 plan, const struct report *found);
 
 /* pod.c: the apps of a pod, in its supervisor */
+i64 now_ms(void); /* of a clock that nobody sets */
 enum { APP_NAME = 64, PLANS = 3, CONTROL_POLLS = 17, POD_POLLS = CONTROL_POLLS + 2 * MAX_APPS };
 enum { KILL_YOURS = 64 /* SIGRTMAX: a member kills its app */ };
 enum app_stage { FREE, IDLE, FIRST, MAIN, AFTERWARDS, PAUSED, ENDED };

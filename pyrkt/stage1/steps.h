@@ -187,6 +187,14 @@ STEP(220, METADATA, "sssi", C,
      "path of the table, path of the key, IPv4 address, port: listen there, and have a process beside the supervisor serve it "
      "(pyrkt/metadata)")
 
+/* what an app writes and reads */
+STEP(230, STREAMS, "siiissb", B,
+     "log file or empty, most bytes a file, files, modes (bits 0..3 stdin: 0 inherited, 1 null, 2 a pipe for those who attach, "
+     "3 a terminal for them, 4 a terminal for us too; then four each for what comes from the terminal, stdout and stderr: 1 "
+     "logged, 2 passed on to our own, 4 for those who attach, none: null, 8 alone: it is the terminal), socket to "
+     "attach to or empty, name before each line on a terminal of ours or empty, journal fields or empty: make the pipes")
+STEP(231, STREAM_ENDS, "", C, "put the program's ends of STREAMS in the place of descriptors 0..2; after the TERMINAL")
+
 #undef B
 #undef P
 #undef C

@@ -1,5 +1,6 @@
 /* The supervisor: the host's side of a container, from the first step to the last. */
 #include "stage1.h"
+#include "streams.h"
 #include "text.h"
 
 #include <limits.h>
@@ -8,6 +9,7 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct {
@@ -109,6 +111,7 @@ static _Noreturn void fail(u32 index, i64 error, i64 detail)
 		sys(__NR_pidfd_send_signal, self.child_fd, SIGKILL, NULL, 0);
 		wait_for(self.child_fd);
 	}
+	streams_drop();
 	relay_end();
 	self.exit_code = exit_code_of(index, (long)error);
 	long said = self.said; /* not what a hook says now */
@@ -396,6 +399,7 @@ static void pass_on(u32 number)
 	switch (number) {
 	case SIGCHLD:
 	case SIGPIPE:
+	case SIGXFSZ: /* ours: a log that became too large */
 		return;
 	case SIGWINCH:
 		if (relay_runs()) {
@@ -420,12 +424,13 @@ static void read_signals(void)
 	}
 }
 
-enum { SIGNALS, CHILD_END, CHANNEL, SERVICE, RELAY, PODS = RELAY + RELAY_POLLS };
+/* A pod's supervisor has no streams, a member no apps. */
+enum { SIGNALS, CHILD_END, CHANNEL, SERVICE, RELAY, PODS = RELAY + RELAY_POLLS, STREAMS = PODS };
 
 /* Waits, and does what is due; whether the first process has ended. */
 static bool turn(void)
 {
-	struct pollfd polls[PODS + POD_POLLS];
+	struct pollfd polls[PODS + (POD_POLLS > STREAMS_POLLS ? POD_POLLS : STREAMS_POLLS)];
 	struct timespec limit;
 	u32 count = PODS;
 	int ms = -1;
@@ -434,9 +439,13 @@ static bool turn(void)
 	polls[CHANNEL] = (struct pollfd){.fd = (int)self.channel, .events = POLLIN};
 	metadata_poll(polls + SERVICE);
 	relay_polls(polls + RELAY);
-	if (pod_runs()) {
+	bool pods = pod_runs(); /* before a message lets them begin */
+	if (pods) {
 		ms = pod_polls(polls + PODS);
 		count += POD_POLLS;
+	} else if (streams_run()) {
+		ms = streams_polls(polls + STREAMS);
+		count += STREAMS_POLLS;
 	}
 	limit = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 	if (sys(__NR_ppoll, polls, count, ms < 0 ? NULL : &limit, NULL, 8) < 0)
@@ -447,8 +456,10 @@ static bool turn(void)
 		read_signals();
 	metadata_move(polls + SERVICE);
 	relay_move(polls + RELAY);
-	if (count > PODS)
+	if (pods)
 		pod_move(polls + PODS);
+	else if (streams_run())
+		streams_move(polls + STREAMS);
 	return polls[CHILD_END].revents;
 }
 
@@ -460,6 +471,7 @@ static _Noreturn void watch(void)
 	self.child = 0;
 	if (pod_runs())
 		self.exit_code = pod_close();
+	streams_end(super.signals);
 	relay_end();
 	after_steps();
 	sys_exit((int)self.exit_code);
@@ -506,6 +518,7 @@ _Noreturn void supervise(void)
 		r = adopted < self.plan.count ? adopt(adopted) : spawn();
 	if (r < 0)
 		fail_here(r);
+	streams_part();
 	if (adopted < self.plan.count)
 		watch();
 	parent_steps();

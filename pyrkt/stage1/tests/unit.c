@@ -1,6 +1,10 @@
 /* The decoder and the strings: each rule, kept and broken. */
+#include "../streams.h"
 #include "../text.h"
 #include "build.h"
+
+#include <time.h>
+#include <unistd.h>
 
 static int checks, failures;
 
@@ -231,6 +235,127 @@ static void small_helpers(void)
 	CHECK(text_starts("PATH=/bin", "PATH=") && !text_starts("PAT", "PATH=") && text_starts("x", ""));
 }
 
+static void stamps_are_the_librarys(void)
+{
+	static const i64 moments[] = {0, 59, 86399, 86400, 951782399, 951782400, 1709164800, 1709251199, 1709251200, 1735689599,
+				      1767225600, 2147483648, 4102444799, 4107542400, 13574563200};
+	char ours[STAMP + 1] = "", theirs[STAMP + 1];
+	for (i64 day = 0; day < 200 * 366; day++) {
+		time_t moment = day * 86400 + day % 86400;
+		log_stamp(ours, moment, day);
+		size_t at = strftime(theirs, sizeof theirs, "%Y-%m-%dT%H:%M:%S", gmtime(&moment));
+		snprintf(theirs + at, sizeof theirs - at, ".%09ldZ", (long)day);
+		CHECK(!strcmp(ours, theirs));
+	}
+	for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
+		time_t moment = moments[i];
+		log_stamp(ours, moment, 999999999);
+		strftime(theirs, sizeof theirs, "%Y-%m-%dT%H:%M:%S.999999999Z", gmtime(&moment));
+		CHECK(!strcmp(ours, theirs));
+	}
+}
+
+static char content[1 << 16];
+
+static size_t read_file(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	size_t size = file ? fread(content, 1, sizeof content - 1, file) : 0;
+	content[size] = 0;
+	if (file)
+		fclose(file);
+	return size;
+}
+
+static void lines_are_framed(const char *path)
+{
+	struct log log = {.path = path, .most = 1 << 20, .files = 2};
+	static const u8 bytes[] = "one\n\ntwo\0\r\nrest";
+	CHECK(log_open(&log) == 0);
+	log_begin("stderr");
+	log_add(&log, bytes, 3, true);
+	log_add(&log, bytes + 4, 0, true);
+	log_add(&log, bytes + 5, 5, true);
+	log_add(&log, bytes + 11, 4, false);
+	log_end(&log);
+	log_end(&log); /* nothing more */
+	size_t size = read_file(path);
+	CHECK((i64)size == log.size && size == 4 * (STAMP + 11) + 3 + 0 + 5 + 4);
+	const char *at = content;
+	static const struct {
+		const char *tail;
+		size_t size;
+	} lines[] = {{" stderr F one\n", 14}, {" stderr F \n", 11}, {" stderr F two\0\r\n", 16}, {" stderr P rest\n", 15}};
+	for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+		CHECK(at[STAMP - 1] == 'Z' && !memcmp(at + STAMP, lines[i].tail, lines[i].size));
+		at += STAMP + lines[i].size;
+	}
+	close((int)log.fd);
+}
+
+static void files_are_bounded(const char *path)
+{
+	static char name[256];
+	static const u8 bytes[] = "123456789\n";
+	struct log log = {.path = path, .most = 1000, .files = 3};
+	CHECK(log_open(&log) == 0);
+	for (int round = 0; round < 40; round++) {
+		log_begin("stdout");
+		for (int line = 0; line < 1 + round % 40; line++)
+			log_add(&log, bytes, 9, true);
+		log_end(&log);
+		CHECK(log.size <= 1000);
+	}
+	for (int i = 0; i <= 3; i++) {
+		snprintf(name, sizeof name, i ? "%s.%d" : "%s", path, i);
+		size_t size = read_file(name);
+		CHECK(i == 3 ? !size : size > (i ? 900 : 0) && size <= 1000 && content[size - 1] == '\n');
+		unlink(name);
+	}
+	close((int)log.fd);
+}
+
+static void what_is_longer_than_a_file_has_one_of_its_own(const char *path)
+{
+	static u8 bytes[5000];
+	struct log log = {.path = path, .most = 100, .files = 1};
+	CHECK(log_open(&log) == 0);
+	for (int round = 0; round < 3; round++) {
+		log_begin("stdout");
+		log_add(&log, bytes, 4999, false);
+		log_end(&log);
+		CHECK(read_file(path) == 4999 + STAMP + 11);
+	}
+	unlink(path);
+	close((int)log.fd);
+}
+
+static void what_cannot_be_written_is_counted(const char *path)
+{
+	static const u8 bytes[] = "a\n";
+	struct log log = {.path = path, .most = 1 << 20, .files = 2};
+	CHECK(log_open(&log) == 0);
+	long good = log.fd, full = open("/dev/full", O_RDWR);
+	for (int round = 0; round < 3; round++) {
+		log.fd = full;
+		log_begin("stdout");
+		for (int line = 0; line < 50; line++)
+			log_add(&log, bytes, 1, true);
+		log_end(&log);
+		CHECK(log.lost == 50u * (u32)(round + 1) && log.error == ENOSPC && log.size == 0);
+	}
+	log.fd = good;
+	log_begin("stdout");
+	log_add(&log, bytes, 1, true);
+	log_end(&log);
+	read_file(path);
+	CHECK(strstr(content, "Z stderr F:lost 150 28\n"));
+	CHECK(strstr(content, "Z stdout F a\n") && !log.lost);
+	unlink(path);
+	close((int)good);
+	close((int)full);
+}
+
 int main(void)
 {
 	whole_plans_pass();
@@ -245,6 +370,16 @@ int main(void)
 	text_stays_in_its_room();
 	numbers_are_written_and_read();
 	small_helpers();
+	char directory[] = "/tmp/pyrkt-unit-XXXXXX", path[64];
+	CHECK(mkdtemp(directory));
+	snprintf(path, sizeof path, "%s/log", directory);
+	stamps_are_the_librarys();
+	lines_are_framed(path);
+	unlink(path);
+	files_are_bounded(path);
+	what_is_longer_than_a_file_has_one_of_its_own(path);
+	what_cannot_be_written_is_counted(path);
+	CHECK(rmdir(directory) == 0);
 	fprintf(stderr, "stage1 unit: %d checks, %d failed\n", checks, failures);
 	return failures != 0;
 }
