@@ -71,6 +71,8 @@ def container(
     late = devices.forbidden_to_make(subject)
     _before(draft, place, (cgroup,), late=late)
     _resctrl(draft, place.resctrl)
+    if program:
+        process.catch(draft, program, place.streams)
     namespaces.join(draft, subject)
     namespaces.clone(draft, namespaces.clone_flags(subject), cgroup)
     namespaces.fill_unit(draft, cgroup)
@@ -84,7 +86,6 @@ def container(
     namespaces.move_devices(draft, subject)
     namespaces.own(draft, subject, place.keyring)
     namespaces.unshare_cgroup(draft, subject)
-    process.stdio(draft, place)
     frozen = rootfs.build(draft, subject, root, cgroup)
     _meet(draft, subject, place, cgroup if late else None)
     hooks.add_hooks(draft, subject, place.id, "create_container", CHILD)

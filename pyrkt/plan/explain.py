@@ -168,6 +168,17 @@ def _hook(path: str, args: tuple[str, ...], env: tuple[str, ...], timeout: int, 
     return f"echo STATE | {limit}env -i {_words(env)}{' ' if env else ''}{quote(path)} {_words(args[1:])}".rstrip()
 
 
+def _streams(log: str, most: int, files: int, modes: int, attach: str, *_rest: object) -> str:
+    ins = ("", " <null", " <attached", " <tty", " <tty")[modes & 15]
+    words = []
+    for name, mode in (("tty", modes >> 4 & 15), ("stdout", modes >> 8 & 15), ("stderr", modes >> 12 & 15)):
+        takers = [word for bit, word in ((1, "log"), (2, "own"), (4, "attached"), (8, "tty")) if mode & bit]
+        if takers or name != "tty":
+            words.append(f" {name}>{'+'.join(takers) or 'null'}")
+    where = f"    # log: {quote(log)}, {files} x {most} bytes" if log else ""
+    return f"pipe{ins}{''.join(words)}" + (f" --attach={quote(attach)}" if attach else "") + where
+
+
 def _clone(flags: int, slot: int) -> str:
     into = f" into the cgroup of slot {slot}" if slot >= 0 else ""
     return f"unshare {_namespace_words(flags)} --fork{into}".replace("  ", " ")
@@ -212,6 +223,8 @@ _CALLS: dict[int, Callable[..., str]] = {
     steps.MEET: lambda: "wait for each other: the mounts stand",
     steps.SETNS: lambda slot, kind: f"nsenter {_namespace_words(kind)}    # slot {slot}",
     steps.LET_GO: lambda: "kill the process that held the scope",
+    steps.STREAMS: _streams,
+    steps.STREAM_ENDS: lambda: "exec <streams >streams    # the program's ends of the pipes",
     steps.UNSHARE: lambda flags: f"unshare {_namespace_words(flags)}",
     steps.SETSID: lambda: "setsid",
     steps.KEYRING: lambda name: f"keyctl session {quote(name)}",

@@ -10,6 +10,36 @@ from pyrkt.spec.layout import ResctrlLayout
 _POLICY = Struct("<4I2q")
 
 
+class Streams(Record):
+    """What becomes of what an app writes, and where what it reads comes from.
+
+    ``log``: the file that gets it, as lines of the CRI; "" is none. ``most``: bytes such a file may have; ``files``:
+    how many there may be, with the older ones (``log``.1 is the youngest of them).
+    ``stdin``: "inherit" (the supervisor's), "null", "stream" (a pipe from those who attach), "tty" (a terminal for
+    them), "own" (a terminal for the supervisor's as well).
+    ``stdout``, ``stderr``: "log", "stream" (logged, and for those who attach), "null", "tty".
+    ``pass_on``: the supervisor's own stdout and stderr get it too.
+    ``attach``: the socket for those who attach; "" is none.
+    ``name``: what stands before each line if the supervisor's own stdout is a terminal; "" is nothing.
+    ``journal``: fields of each entry in systemd's journal; without any there is no entry.
+    """
+
+    log: str = ""
+    most: int = 10 << 20
+    files: int = 5
+    stdin: str = "inherit"
+    stdout: str = "stream"
+    stderr: str = "stream"
+    pass_on: bool = False
+    attach: str = ""
+    name: str = ""
+    journal: tuple[tuple[str, str], ...] = ()
+
+    def terminal(self) -> bool:
+        """Tell whether the app gets a terminal."""
+        return self.stdin in {"tty", "own"} or "tty" in {self.stdout, self.stderr}
+
+
 class Place(Record):
     """Host-side paths and choices; "" means "none of it".
 
@@ -22,7 +52,6 @@ class Place(Record):
     ``foreground``: the supervisor stays: relays signals and terminal, does the steps after the end.
     ``keep``: what is there at the end stays, for ``delete`` to remove.
     ``exit_file``: gets the exit code at the end (``exit_dir``/NAME, one an app, for a pod).
-    ``stdin``, ``stdout``, ``stderr``: host files to read from and append to; "" inherits the supervisor's.
     ``member``: the container is an app of a pod: its supervisor is made by the pod's, and ends with it.
     ``gate``: it runs when the pod's other apps can run, too.
     ``control``, ``supervisor_file``: a pod's control socket, and what gets "pid start-time" of its supervisor.
@@ -38,6 +67,7 @@ class Place(Record):
     ``resctrl``: the container's groups in resctrl.
     ``keyring``: the name of the new session keyring; "" keeps the caller's.
     ``grace_ms``: how long a pod's apps get between TERM and KILL.
+    ``streams``: what the program reads and writes; None inherits all three from the supervisor.
     """
 
     id: str = ""
@@ -62,9 +92,7 @@ class Place(Record):
     resctrl: ResctrlLayout = ResctrlLayout()
     keyring: str = ""
     grace_ms: int = 10_000
-    stdin: str = ""
-    stdout: str = ""
-    stderr: str = ""
+    streams: Streams | None = None
     member: bool = False
     gate: bool = False
     control: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import pack
 
-from pyrkt.plan.draft import O_APPEND, O_CREAT, O_RDONLY, O_WRONLY, refuse
+from pyrkt.plan.draft import refuse
 from pyrkt.plan.hooks import agent_text
 from pyrkt.plan.namespaces import check_mapped, denies_groups
 from pyrkt.plan.steps import BEFORE, CHILD, PARENT
@@ -14,7 +14,7 @@ from pyrkt.spec.runtime import IO_CLASSES, RLIMITS, SCHEDULER_FLAGS, SCHEDULERS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrkt.plan.draft import Draft, Subject
-    from pyrkt.plan.place import Place
+    from pyrkt.plan.place import Place, Streams
     from pyrkt.spec.runtime import Process, Scheduler, Seccomp
 
 # include/uapi/linux/seccomp.h
@@ -34,6 +34,8 @@ _MEMORY_MODES = {  # include/uapi/linux/mempolicy.h
     "MPOL_WEIGHTED_INTERLEAVE": 6,
 }
 _MEMORY_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
+_STDIN = ("inherit", "null", "stream", "tty", "own")
+_LOGGED, _PASSED_ON, _SERVED, _IS_TERMINAL = 1, 2, 4, 8  # the modes of STREAMS
 _PERSONALITIES = {"LINUX": 0, "LINUX32": 8}  # include/uapi/linux/personality.h
 
 
@@ -58,21 +60,27 @@ def nothing(draft: Draft) -> None:
     draft.add(steps.EXEC, "/", ("/",), (), cause="/process")  # where every plan ends; this one does not come here
 
 
-def stdio(draft: Draft, place: Place) -> None:
-    """Give the process the files it reads from and writes to."""
-    opened: dict[str, int] = {}
-    for number, path in enumerate((place.stdin, place.stdout, place.stderr)):
-        if not path:
-            continue
-        if path not in opened:
-            flags = O_WRONLY | O_CREAT | O_APPEND if number else O_RDONLY
-            opened[path] = draft.open(path, flags, "default")
-        draft.add(steps.STDIO, opened[path], number)
+def catch(draft: Draft, process: Process, streams: Streams | None) -> None:
+    """Let the supervisor take what the program writes, and hand it what others type."""
+    if streams is None:
+        return
+    if streams.terminal() != process.terminal:
+        raise TypeError("process.terminal is not what the streams need")
+    served = _SERVED if streams.attach else 0
+    kept = _LOGGED * bool(streams.log or streams.journal) | _PASSED_ON * streams.pass_on
+    outputs = {"null": 0, "log": kept, "stream": kept | served, "tty": _IS_TERMINAL}
+    screen = kept | served if "tty" in {streams.stdout, streams.stderr} else 0
+    modes = _STDIN.index(streams.stdin) | screen << 4 | outputs[streams.stdout] << 8 | outputs[streams.stderr] << 12
+    fields = "".join([f"{name}={value}\n" for name, value in streams.journal]).encode()
+    files = (streams.log, streams.most, streams.files)
+    draft.add(steps.STREAMS, *files, modes, streams.attach, streams.name, fields, phase=BEFORE)
 
 
 def terminal(draft: Draft, process: Process, place: Place) -> None:
     """Make the terminal after the pivot, from the container's own devpts (CVE-2025-52565)."""
     if not process.terminal:
+        if place.streams:
+            draft.add(steps.STREAM_ENDS)
         draft.add(steps.OWN_NULL)
         return
     size = process.console_size
@@ -82,6 +90,9 @@ def terminal(draft: Draft, process: Process, place: Place) -> None:
             raise refuse(f"process.consoleSize.{name}", f"{value} is more than the kernel's 65535")
     args = (rows, columns, place.console_socket, process.user.uid)
     draft.add(steps.TERMINAL, *args, cause="/process/terminal")
+    if place.streams:
+        draft.add(steps.STREAM_ENDS)
+        draft.add(steps.OWN_NULL)
 
 
 def all_processors(draft: Draft) -> None:

@@ -424,15 +424,16 @@ static void read_signals(void)
 	}
 }
 
-/* A pod's supervisor has no streams, a member no apps. */
-enum { SIGNALS, CHILD_END, CHANNEL, SERVICE, RELAY, PODS = RELAY + RELAY_POLLS, STREAMS = PODS };
+/* What comes after them: a pod's supervisor has no streams, a member no apps. */
+_Static_assert((int)STREAMS_POLLS <= (int)POD_POLLS, "room in the list");
+enum { SIGNALS, CHILD_END, CHANNEL, SERVICE, RELAY, REST = RELAY + RELAY_POLLS };
 
 /* Waits, and does what is due; whether the first process has ended. */
 static bool turn(void)
 {
-	struct pollfd polls[PODS + (POD_POLLS > STREAMS_POLLS ? POD_POLLS : STREAMS_POLLS)];
+	struct pollfd polls[REST + POD_POLLS];
 	struct timespec limit;
-	u32 count = PODS;
+	u32 count = REST;
 	int ms = -1;
 	polls[SIGNALS] = (struct pollfd){.fd = (int)super.signals, .events = POLLIN};
 	polls[CHILD_END] = (struct pollfd){.fd = (int)self.child_fd, .events = POLLIN};
@@ -441,10 +442,10 @@ static bool turn(void)
 	relay_polls(polls + RELAY);
 	bool pods = pod_runs(); /* before a message lets them begin */
 	if (pods) {
-		ms = pod_polls(polls + PODS);
+		ms = pod_polls(polls + REST);
 		count += POD_POLLS;
 	} else if (streams_run()) {
-		ms = streams_polls(polls + STREAMS);
+		ms = streams_polls(polls + REST);
 		count += STREAMS_POLLS;
 	}
 	limit = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -457,9 +458,9 @@ static bool turn(void)
 	metadata_move(polls + SERVICE);
 	relay_move(polls + RELAY);
 	if (pods)
-		pod_move(polls + PODS);
+		pod_move(polls + REST);
 	else if (streams_run())
-		streams_move(polls + STREAMS);
+		streams_move(polls + REST);
 	return polls[CHILD_END].revents;
 }
 
