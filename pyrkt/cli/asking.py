@@ -6,7 +6,7 @@ import os
 
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.units import quantity, quantity_milli
-from pyrkt.pod import policies
+from pyrkt.pod import ask, policies
 from pyrkt.pod.ask import App, Device, IoLimit, Mount, Names, PodAsk, Port, Pull, Volume
 
 TYPE_CHECKING = False
@@ -46,10 +46,15 @@ def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str], *, str
         strict=line.is_set("strict") if "strict" in line.flags else strict,
         nested_volumes=line.is_set("nested-volumes"),
         linked_volumes=line.is_set("linked-volumes"),
+        log=_one_of("--log", line.text("log", "file"), ask.LOGS),
+        log_size=_log_size(line.text("log-size")),
+        log_files=_integer("--log-files", line.text("log-files", "5"), 1, ask.MAX_LOG_FILES) or 5,
     )
     asked = _by_manifest(line, asked) if line.text("pod-manifest") else _by_flags(line, asked, environ)
     if asked.interactive and len(asked.apps) > 1:
         raise UsageError("--interactive is for one app only", hint="run the images in pods of their own")
+    if asked.interactive and any(app.stdin or app.stdout or app.stderr for app in asked.apps):
+        raise UsageError("--interactive gives the app this terminal", hint="leave out --stdin, --stdout and --stderr")
     if asked.interactive and line.is_set("detach"):
         raise UsageError("--interactive needs the terminal that --detach leaves", hint="give one of the two")
     return asked
@@ -188,6 +193,9 @@ def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
         cpu=_quantity("--cpu", text("cpu"), milli=True),
         cpu_shares=_integer("--cpu-shares", text("cpu-shares"), 2, 262144) or 0,
         pids=_integer("--pids", text("pids"), 1, 1 << 22) or 0,
+        stdin=_one_of("--stdin", text("stdin"), ("", *ask.STDIN)),
+        stdout=_one_of("--stdout", text("stdout"), ("", *ask.STDOUT)),
+        stderr=_one_of("--stderr", text("stderr"), ("", *ask.STDOUT)),
         oom_score_adj=_integer("--oom-score-adj", text("oom-score-adj"), -1000, 1000),
         caps_retain=_capabilities(words("caps-retain")),
         caps_remove=_capabilities(words("caps-remove")),
@@ -225,6 +233,20 @@ def _absolute(flag: str, path: str) -> str:
 def _number(text: str) -> bool:
     # int() would take "1_0", " 1" and digits of other scripts as well.
     return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def _one_of(flag: str, word: str, words: tuple[str, ...]) -> str:
+    if word not in words:
+        known = ", ".join(filter(None, words))
+        raise UsageError(f"{flag} {word!r} is none of {known}", hint=f"{flag}={words[-1]}")
+    return word
+
+
+def _log_size(text: str) -> int:
+    value = _quantity("--log-size", text) if text else 10 << 20
+    if not ask.MIN_LOG_SIZE <= value <= ask.MAX_LOG_SIZE:
+        raise UsageError(f"--log-size {text!r} is {value} bytes", hint="write 64Ki, 10Mi or so; 64Ki at least")
+    return value
 
 
 def _integer(flag: str, text: str, low: int, high: int) -> int | None:

@@ -111,6 +111,16 @@ _POD = (
     Flag(name="strict", kind="bool", help="Refuse to run unless every isolator is enforced as it stands."),
     Flag(name="nested-volumes", kind="bool", help="Let one volume be mounted within another."),
     Flag(name="linked-volumes", kind="bool", help="Let the source of a volume be, or lie behind, a symlink."),
+    Flag(name="log", kind="text", metavar="file|journald|none", help="Where output is kept; journald: there, too."),
+    Flag(
+        name="log-size", kind="text", metavar="SIZE", help="Size of a log file before it is put aside. Default: 10Mi."
+    ),
+    Flag(
+        name="log-files",
+        kind="text",
+        metavar="N",
+        help="Log files that an app may have, the current one too. Default: 5.",
+    ),
     Flag(
         name="exit-policy",
         kind="text",
@@ -131,6 +141,11 @@ _APP = (
         metavar="NAME=VALUE",
         help="Set a variable in this app; beats every other source.",
     ),
+    Flag(name="stdin", kind="text", metavar="null|tty|stream", help="Input: none, or of those who attach."),
+    Flag(
+        name="stdout", kind="text", metavar="log|null|tty|stream", help="Output: stream, the default, is logged, too."
+    ),
+    Flag(name="stderr", kind="text", metavar="log|null|tty|stream", help="Errors: as --stdout."),
     Flag(name="readonly-rootfs", kind="bool", help="Make the root file system read-only."),
     Flag(name="memory", kind="text", metavar="SIZE", help="Memory limit: 128M, 1Gi."),
     Flag(name="cpu", kind="text", metavar="CORES", help="CPU limit: 0.5, 750m."),

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     PullPolicy = Literal["never", "new", "update"]
 
 
+STDIN = ("null", "tty", "stream")
+STDOUT = ("log", "null", "tty", "stream")
+"""rkt's words for where input comes from, and where output goes."""
+LOGS = ("file", "journald", "none")
+MIN_LOG_SIZE, MAX_LOG_SIZE, MAX_LOG_FILES = 64 << 10, 1 << 40, 1000
+"""Bytes of a log file, files of a log: a line of LINE_MOST bytes (stage1, streams.h) fits in the smallest."""
+
+
 class Volume(Record):
     """A volume of the pod: a directory or file of the host, or an empty directory that lives as long as the pod.
 
@@ -74,6 +82,7 @@ class App(Record):
 
     ``restart``: "no", "on-failure" or "always"; ``restart_max`` times at most (0: any number), each after
     ``restart_delay_ms``. ``fatal``: when it fails for good, the pod ends, if the pod's policy says so.
+    ``stdin``, ``stdout``, ``stderr``: one of STDIN, of STDOUT; "" is the default.
     ``image_id``, of a pod manifest: the image must be this one; ``image`` is then how to fetch it, if it is not stored
     ("": not at all). ``override``, of a pod manifest, too: the JSON of an appc app that takes the place of the image's.
     """
@@ -109,6 +118,9 @@ class App(Record):
     restart_max: int = 0
     restart_delay_ms: int = 1000
     fatal: bool = True
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
 
 
 class Names(Record):
@@ -131,7 +143,8 @@ class PodAsk(Record):
     ``isolators``: JSON of the pod's own. ``strict``: refuse to run where one of them, or of an app's, is not enforced
     as it stands. ``nested_volumes``, ``linked_volumes``: a volume may lie in another one; its source may be a symlink.
     ``exit_policy``: the pod ends when an app has failed ("any-failure"), when all have ended ("all"), or when one
-    has ("any"); in each case when none is left.
+    has ("any"); in each case when none is left. ``log``: "file", "journald" (there, too) or "none"; of ``log_files``
+    files, ``log_size`` bytes each.
     """
 
     apps: tuple[App, ...]
@@ -155,6 +168,9 @@ class PodAsk(Record):
     annotations: tuple[tuple[str, str], ...] = ()
     user_annotations: tuple[tuple[str, str], ...] = ()
     user_labels: tuple[tuple[str, str], ...] = ()
+    log: str = "file"
+    log_size: int = 10 << 20
+    log_files: int = 5
 
 
 class Pull(Record):

@@ -15,9 +15,10 @@ from pyrkt.metadata.address import address, port
 from pyrkt.plan import compile as compiler
 from pyrkt.plan import steps
 from pyrkt.plan.place import Place, PodApp, Policy, Service
-from pyrkt.pod import service
+from pyrkt.pod import service, streams
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.start import causes_file
+from pyrkt.pod.streams import Where, Wish
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
 from pyrkt.spec.runtime import Linux, Resources, parse_config
 
@@ -34,7 +35,7 @@ class Part(Record):
     """One app of a pod, ready to be compiled; ``lowers`` are the trees of its image, top first; none if copied.
 
     ``pre_start`` and ``post_stop`` are its event handlers: ``bundle.handlers`` makes containers of them.
-    ``policy`` is what its end means.
+    ``policy`` is what its end means, ``wish`` what is asked of its streams.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Part(Record):
     pre_start: tuple[str, ...] = ()
     post_stop: tuple[str, ...] = ()
     policy: Policy = Policy()
+    wish: Wish = Wish()
 
 
 class AppPlan(Record):
@@ -87,8 +89,9 @@ def compiled(
     layouts = [_layout(part.config, remarks, rootless=not host.privileged) for part in parts]
     shared = _pod_layout(parts[0].config, uuid, limits, rootless=not host.privileged)
     table, plans = list[PodApp](), list[AppPlan]()
+    where = Where(path=path, uuid=uuid, apps=len(parts), detach=detach)
     for part, layout in zip(parts, layouts, strict=True):
-        place = app_place(part, path, uuid, on_failure=on_failure, detach=detach)
+        place = app_place(part, where, on_failure)
         made = app_plans(part, path, host, layout, place, FIRST_PLAN + len(plans))
         table.append(_entry(part, made))
         plans += made
@@ -127,19 +130,18 @@ def service_of(config: Config, path: str, uuid: str) -> Service:
     )
 
 
-def app_place(part: Part, path: str, uuid: str, *, on_failure: tuple[str, ...], detach: bool) -> Place:
-    """Return where an app of the pod in ``path`` leaves its traces."""
-    log = f"{path}/logs/{part.name}.log" if detach else ""
+def app_place(part: Part, where: Where, on_failure: tuple[str, ...]) -> Place:
+    """Return where an app of the pod ``where`` leaves its traces."""
+    process = part.config.process
+    terminal = process is not None and process.terminal
     return Place(
-        id=f"{uuid}-{part.name}",
+        id=f"{where.uuid}-{part.name}",
         member=True,
         gate=True,
-        record_file=f"{path}/apps/{part.name}/pid",
+        record_file=f"{where.path}/apps/{part.name}/pid",
         on_failure=on_failure,
-        keyring=f"_ses.{uuid}",
-        stdin="/dev/null" if detach else "",
-        stdout=log,
-        stderr=log,
+        keyring=f"_ses.{where.uuid}",
+        streams=streams.main(part.wish, part.name, where, terminal=terminal),
     )
 
 
@@ -155,7 +157,7 @@ def app_plans(part: Part, path: str, host: Host, layout: CgroupLayout, place: Pl
             from pyrkt.bundle import handlers  # noqa: PLC0415 - few images have any
 
             config = handlers.container(config, words)
-            where = place.replace(stdin="/dev/null", record_file="", gate=False)
+            where = place.replace(record_file="", gate=False, streams=place.streams and streams.beside(place.streams))
         plan = compiler.container(
             compiler.joining_sandbox(config.replace(hooks=None)),
             home,
@@ -229,6 +231,7 @@ def read_parts(path: str) -> tuple[Part, ...]:
             lowers=app["lowers"].texts(),
             pre_start=app["preStart"].texts(),
             post_stop=app["postStop"].texts(),
+            wish=Wish.read(app["streams"]),
             policy=Policy(**{field: app["policy"][field].integer(0, _MOST) for field in Policy._fields}),
         )
         for app in recipe["apps"].items()

@@ -15,6 +15,7 @@ from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions
 from pyrkt.bundle.volumes import check_source
 from pyrkt.metadata.address import url
 from pyrkt.plan.place import Policy
+from pyrkt.pod import streams
 from pyrkt.pod.compile import Part
 from pyrkt.spec import appc
 from pyrkt.spec.appc_isolators import read_isolators
@@ -168,7 +169,7 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         net=ask.net if ask.net in ("none", "host") else "cni",
         netns="" if ask.net in ("none", "host") else f"{NETNS}/{place.uuid}",
         names=Names(resolv=ask.names.resolv, text=ask.names.text, hosts=ask.names.hosts, entries=ask.names.entries),
-        interactive=ask.interactive,
+        interactive=ask.interactive or streams.wants_terminal(app),
         caps_retain=app.caps_retain,
         caps_remove=app.caps_remove,
         seccomp=_seccomp(app.seccomp),
@@ -192,9 +193,9 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
     )
 
 
-def part(name: str, app: App, bundle: Bundle, exit_policy: str) -> Part:
-    """Return the app for the compiler, its root still a copied one; ``exit_policy`` is the pod's."""
-    ends = {"all": 0, "any": _FAILED | _DONE}.get(exit_policy, _FAILED if app.fatal else 0)
+def part(ask: PodAsk, name: str, app: App, bundle: Bundle) -> Part:
+    """Return the app for the compiler, its root still a copied one."""
+    ends = {"all": 0, "any": _FAILED | _DONE}.get(ask.exit_policy, _FAILED if app.fatal else 0)
     return Part(
         name=name,
         config=bundle.config,
@@ -206,6 +207,7 @@ def part(name: str, app: App, bundle: Bundle, exit_policy: str) -> Part:
             most=app.restart_max,
             delay_ms=app.restart_delay_ms,
         ),
+        wish=streams.wish(ask, app),
     )
 
 

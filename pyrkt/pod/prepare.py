@@ -101,7 +101,7 @@ def _fill(
     limits, judged = _judge(pod, ask, chosen, place)
     _directories(pod, ask, spaces)
     copied = not ask.overlay or spaces.shifted
-    parts = tuple(_write_app(pod, one, source, ask.exit_policy, copied=copied, shift=spaces.shift) for one in chosen)
+    parts = tuple(_write_app(pod, one, source, ask, copied=copied, shift=spaces.shift) for one in chosen)
     manifest = _documents(pod, ask, chosen, source, place.token)
     write_recipe(pod.path, parts, shared_resources(limits), detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
@@ -200,11 +200,11 @@ def _directories(pod: Held, ask: PodAsk, spaces: ids.Mappings) -> None:
             ) from None
 
 
-def _write_app(pod: Held, one: Chosen, source: Source, exit_policy: str, *, copied: bool, shift: int) -> Part:
+def _write_app(pod: Held, one: Chosen, source: Source, ask: PodAsk, *, copied: bool, shift: int) -> Part:
     """Write the app's bundle; its root is an overlay over the image's trees, or a copy of them."""
     home = f"{pod.path}/apps/{one.name}"
     os.mkdir(home, 0o700)
-    part = configure.part(one.name, one.app, one.bundle, exit_policy)
+    part = configure.part(ask, one.name, one.app, one.bundle)
     root = configure.rootfs(source.store, one.record)
     write(Path(home), one.bundle, root)
     if shift and one.bundle.volumes:
@@ -263,6 +263,7 @@ def write_recipe(path: str, parts: tuple[Part, ...], limits: Resources | None, *
             "preStart": list(part.pre_start),
             "postStop": list(part.post_stop),
             "policy": {field: getattr(part.policy, field) for field in part.policy._fields},
+            "streams": part.wish.as_json(),
         }
         for part in parts
     ]

@@ -36,7 +36,7 @@ def rehearse(ask: PodAsk, pods: Pods, source: Source) -> tuple[Compiled, Verdict
         root = configure.rootfs(source.store, record)
         copied = not ask.overlay or spaces.shifted
         name, bundle = configure.app_name(app, record), configure.compose(ask, app, record, source.store, place)
-        part = configure.part(name, app, bundle, ask.exit_policy)
+        part = configure.part(ask, name, app, bundle)
         parts.append(part if copied else part.replace(lowers=tuple(reversed(root.lowers))))
         bundles.append((name, bundle))
     limits, reports = configure.pod_limits(ask, place)

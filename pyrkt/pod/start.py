@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pyrkt.stage1.launch import Members, Piece
     from pyrkt.tpm.where import Log
 
+MESSAGES = "messages"
+"""What the supervisor has to say when nobody is there to hear it: that an app could not be started again."""
 _REMAKE = "pyrkt rm the pod, then make it anew"
 
 
@@ -127,10 +129,8 @@ def _show(plan: bytes, causes: tuple[str, ...], members: Members) -> None:
 def _redirected(path: str) -> list[int]:
     """Give the supervisor-to-be no end of the caller's pipes, which would wait for it; return the old descriptors."""
     kept = [os.dup(number) for number in (0, 1, 2)]
-    names = os.listdir(f"{path}/apps")
-    where = f"{path}/logs/{names[0] if len(names) == 1 else 'pod'}.log"
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    out = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    out = os.open(f"{path}/{MESSAGES}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     for descriptor, number in ((null, 0), (out, 1), (out, 2)):
         os.dup2(descriptor, number)
     os.close(null)

@@ -94,9 +94,10 @@ void attach_polls(struct pollfd *polls)
 	polls[0] = (struct pollfd){.fd = full ? -1 : (int)attach_to.listener, .events = POLLIN};
 	for (u32 i = 0; i < MOST_CLIENTS; i++) {
 		const struct client *client = &attach_to.clients[i];
-		bool listens = !(client->wants & IN) || streams_input_ready();
-		polls[1 + i] = (struct pollfd){.fd = i < attach_to.count ? (int)client->fd : -1,
-					       .events = (short)((listens ? POLLIN : 0) | (client->owed ? POLLOUT : 0))};
+		/* whose input has no room yet is not even asked whether he is gone: what he has sent is still to come */
+		bool hears = !(client->wants & IN) || streams_input_ready();
+		short events = (short)((hears ? POLLIN : 0) | (client->owed ? POLLOUT : 0));
+		polls[1 + i] = (struct pollfd){.fd = i < attach_to.count && events ? (int)client->fd : -1, .events = events};
 	}
 }
 
@@ -129,13 +130,15 @@ static u8 endpoint_of(enum flow_name flow)
 	return endpoints[flow];
 }
 
-/* True if it is not to be tried again: it has got them, or is dropped. */
+/* True if it is not to be tried again: it has got them, or reads no more; what it has typed may still be on its way. */
 static bool hand(struct client *client, enum flow_name flow)
 {
 	long r = say(client, (u8)"toe"[flow], attach_to.last[flow].bytes, attach_to.last[flow].size);
 	if (r == -EAGAIN || r == -EINTR || r == -ENOBUFS || r == -ENOMEM)
 		return false;
 	if (r < 0)
+		client->wants &= IN;
+	if (r < 0 && !client->wants)
 		drop(client);
 	return true;
 }
@@ -244,7 +247,7 @@ void attach_move(const struct pollfd *polls)
 		/* what it has said counts before that it is gone */
 		if (client->fd >= 0 && polls[1 + i].revents & POLLIN)
 			hear(client);
-		else if (client->fd >= 0 && polls[1 + i].revents & (POLLHUP | POLLERR))
+		else if (client->fd >= 0 && polls[1 + i].events & POLLIN && polls[1 + i].revents & (POLLHUP | POLLERR))
 			drop(client);
 		if (client->fd >= 0 && client->owed && now >= client->deadline)
 			drop(client);

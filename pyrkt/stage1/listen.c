@@ -70,13 +70,6 @@ long step_METADATA(const struct step *step)
 
 /* --- outside --------------------------------------------------------------------------------------------------------- */
 
-static i64 now_ms(void)
-{
-	struct timespec now = {0, 0};
-	sys(__NR_clock_gettime, CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* A new program, not a copy of this one: the plan, and the variables of who asked, are not for it. */
 static _Noreturn void become_service(long table, long key, i64 parent)
 {

@@ -79,14 +79,15 @@ def test_detached(stored: Pyrkt, image: str) -> None:
     out = stored.ok("status", "--wait", uuid)
     assert "state=exited" in out
     assert "app-a=9" in out
-    assert (stored.directory(uuid) / "logs/a.log").read_text() == "hello\nthere\n"
+    assert stored.ok("logs", "--stream=stdout", uuid) == "hello\n"
+    assert stored.call("logs", "--stream=stderr", uuid).err == "there\n"
 
 
 def test_any_user_can_open_the_log_by_its_name(stored: Pyrkt, image: str) -> None:
     words = ["--user=1000", "--name=speaker", "--", "sh", "-c", "echo by name >/dev/stdout; echo >&2 by number"]
     uuid = stored.detached(image, *words)
-    log = stored.directory(uuid) / "logs/speaker.log"
-    assert eventually(lambda: log.read_text() == "by name\nby number\n"), log.read_text()
+    answer = stored.call("logs", "--follow", uuid)
+    assert (answer.out, answer.err) == ("by name\n", "by number\n")
 
 
 def test_a_shell_does_not_wait_for_a_detached_pod(stored: Pyrkt, image: str) -> None:

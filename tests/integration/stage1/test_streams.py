@@ -72,7 +72,8 @@ class Reader:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(SECONDS)
         directory = os.open(path.parent, os.O_PATH)
-        self.socket.connect(f"/proc/self/fd/{directory}/{path.name}")
+        # it has its name a moment before it listens
+        assert eventually(lambda: self.socket.connect_ex(f"/proc/self/fd/{directory}/{path.name}") == 0)
         os.close(directory)
         self.socket.send(b"a" + bytes([wanted]))
         answer = self.socket.recv(65536)
@@ -213,7 +214,8 @@ def test_a_reader_that_is_gone_ends_the_program_as_a_pipe_would(rootfs: Path, tm
 
 def test_a_reader_that_never_comes_does_not_keep_us_from_being_ended(rootfs: Path, tmp_path: Path) -> None:
     with started(plan(rootfs, "head -c 130000 /dev/zero", streams(tmp_path / "log", modes()))) as child:
-        assert eventually(lambda: (tmp_path / "log").exists() and _childless(child.pid), SECONDS)
+        log = tmp_path / "log"
+        assert eventually(lambda: log.exists() and log.stat().st_size > 60_000 and _childless(child.pid), SECONDS)
         child.send_signal(signal.SIGTERM)
         assert child.wait(SECONDS) == 0
     assert len(text(tmp_path / "log")) == 130000
@@ -269,7 +271,7 @@ def test_a_full_disk_costs_lines_and_says_so(rootfs: Path, tmp_path: Path) -> No
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", small], check=True)
     try:
         script = (
-            "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo line number $i of this; done;"
+            "i=0; while [ $i -lt 6000 ]; do i=$((i+1)); echo line number $i of this; done;"
             "echo full >&2; read x; echo after; exit 3"
         )
         made = streams(small / "log", modes(out=LOGGED, err=PASSED), most=1 << 20, files=2)
@@ -277,8 +279,7 @@ def test_a_full_disk_costs_lines_and_says_so(rootfs: Path, tmp_path: Path) -> No
             assert child.stderr is not None
             assert child.stdin is not None
             assert child.stderr.read(5) == b"full\n"
-            assert eventually(lambda: (small / "log").stat().st_size > 60_000)
-            lines(small / "log")  # only whole ones
+            assert eventually(lambda: len(data := (small / "log").read_bytes()) > 60_000 and data.endswith(b"\n"))
             os.truncate(small / "log", 0)
             child.stdin.write(b"\n")
             child.stdin.flush()
@@ -290,7 +291,7 @@ def test_a_full_disk_costs_lines_and_says_so(rootfs: Path, tmp_path: Path) -> No
     lost = [match for match in found if match[4]]
     assert {(match[2], match[3] + match[4]) for match in lost} == {(b"stderr", b"F:lost")}
     assert {match[5].split()[1] for match in lost} == {b"28"}
-    assert sum(int(match[5].split()[0]) for match in lost) > 400
+    assert sum(int(match[5].split()[0]) for match in lost) > 1000
     assert found[-1][2] == b"stdout"
     assert found[-1][5] == b"after"
 
