@@ -169,7 +169,7 @@ def _hook(path: str, args: tuple[str, ...], env: tuple[str, ...], timeout: int, 
 
 
 def _streams(log: str, most: int, files: int, modes: int, attach: str, *_rest: object) -> str:
-    ins = ("", " <null", " <attached", " <tty", " <tty")[modes & 15]
+    ins = {1: " <null", 2: " <attached", 3: " <tty", 4: " <tty"}.get(modes & 15, "")
     words = []
     for name, mode in (("tty", modes >> 4 & 15), ("stdout", modes >> 8 & 15), ("stderr", modes >> 12 & 15)):
         takers = [word for bit, word in ((1, "log"), (2, "own"), (4, "attached"), (8, "tty")) if mode & bit]
