@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance import software, traces
-from tests.support.oci import eventually
+from tests.support.oci import eventually, shell
 from tests.support.pods import Pyrkt
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
@@ -35,11 +36,12 @@ class Site:
 
     tool: Pyrkt
     uuid: str
-    address: str
+    port: int
+    """Of the host."""
 
-    def get(self, path: str, address: str = "") -> tuple[int, str]:
-        """Return what nginx answers."""
-        connection = http.client.HTTPConnection(address or self.address, software.PORT, timeout=10)
+    def get(self, path: str, address: str = "127.0.0.1") -> tuple[int, str]:
+        """Return what nginx answers, asked at the published port of an address of the host."""
+        connection = http.client.HTTPConnection(address, self.port, timeout=10)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -63,6 +65,12 @@ class Site:
         return self.get("/shared/starts")[1].count("started")
 
 
+def host_end(address: str) -> str:
+    """Return the network link of the host that leads to ``address``."""
+    routed = json.loads(shell(["ip", "-json", "route", "get", address]))
+    return str(routed[0]["dev"])
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Start the pod; check at the end that nothing of it is left anywhere."""
@@ -70,27 +78,36 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     images = software.build(PLACE)
     for image in images.values():
         tool.ok("fetch", image)
-    before = {line for line in traces.rules() if "CNI" not in line}, set(traces.links())
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
     uuid = tool.detached(
-        *("--name=site", "--net=default", "--volume=data,kind=empty,mode=1777"),
+        *("--name=site", "--net=default", f"--port=www:{port}", "--volume=data,kind=empty,mode=1777"),
         *(images["redis"], images["app"], "--name=app", "--mount=volume=data,target=/data"),
         *("--restart=on-failure", "--restart-delay=50ms", images["web"]),
     )
     (network,) = tool.pod(uuid)["networks"]
-    made = Site(tool, uuid, network["ip"])
+    made = Site(tool, uuid, port)
     assert eventually(made.answers, 20), tool.call("logs", uuid).out
+    veth = f"link {host_end(network['ip'])}"
+    assert veth in set(traces.links())
+    assert any(f"--dport {port}" in rule for rule in traces.rules())
     yield made
     assert tool.clean() == []
-    after = {line for line in traces.rules() if "CNI" not in line}, set(traces.links())
-    assert after[0] == before[0]
-    assert [link for link in after[1] - before[1] if uuid[:8] in link] == []
+    # Other tests make networks beside this one: what bears this pod's marks counts.
+    assert veth not in set(traces.links())
+    marks = (uuid, f"--dport {port} ", f":{software.PORT} ", network["ip"])
+    assert [rule for rule in traces.rules() if any(mark in f"{rule} " for mark in marks)] == []
     assert [path for path in Path("/run/pyrkt").rglob("*") if uuid in path.name] == []
-    assert network["ip"] not in "".join(traces.rules())
     assert not list(Path("/run/pyrkt/ipam").rglob(network["ip"]))
 
 
+def test_it_answers_on_the_hosts_addresses(site: Site) -> None:
+    own = json.loads(shell(["ip", "-json", "-4", "route", "get", "192.0.2.1"]))[0]["prefsrc"]
+    for address in ("127.0.0.1", own):
+        assert site.get("/static", address) == (200, "nginx\n")
+
+
 def test_all_three_answer_each_other(site: Site) -> None:
-    assert site.get("/static") == (200, "nginx\n")
     first, second = (int(site.get("/count")[1]) for _ in range(2))
     assert second == first + 1
     assert site.starts() == 1
@@ -100,7 +117,7 @@ def test_all_three_answer_each_other(site: Site) -> None:
 
 def test_under_load_nothing_is_lost(site: Site) -> None:
     before = int(site.get("/count")[1])
-    url = f"http://{site.address}:{software.PORT}/count"
+    url = f"http://127.0.0.1:{site.port}/count"
     done = subprocess.run(["wrk", "-t2", "-c16", "-d2s", url], capture_output=True, text=True, check=True, timeout=60)
     assert _ERRORS.search(done.stdout) is None, done.stdout
     assert "Non-2xx" not in done.stdout, done.stdout
