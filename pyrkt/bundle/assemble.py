@@ -130,14 +130,22 @@ def hostname(options: RunOptions) -> str:
     return f"pyrkt-{options.pod_uuid}" if options.pod_uuid else options.name or "pyrkt"
 
 
+def id_mappings(options: RunOptions) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
+    """Return the id mappings of users and of groups; none without a user namespace."""
+    if not options.userns:
+        return (), ()
+    return _mappings(options.uid_mappings), _mappings(options.gid_mappings)
+
+
 def _linux(program: Program, options: RunOptions, held: tuple[str, ...]) -> Linux:
     open_paths = "paths" in options.insecure
     kinds = [kind for kind in defaults.NAMESPACES if kind != "network" or options.net != "host"]
     if options.userns:
         kinds.append("user")
+    uids, gids = id_mappings(options)
     return Linux(
-        uid_mappings=_mappings(options.uid_mappings) if options.userns else (),
-        gid_mappings=_mappings(options.gid_mappings) if options.userns else (),
+        uid_mappings=uids,
+        gid_mappings=gids,
         sysctl=dict(program.sysctl),
         resources=isolators.resources(program.limits, options),
         cgroups_path=options.cgroups_path,

@@ -20,7 +20,7 @@ from pyrkt.pod.directory import write_new
 from pyrkt.pod.start import causes_file
 from pyrkt.pod.streams import Where, Wish
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
-from pyrkt.spec.runtime import Linux, Resources, parse_config
+from pyrkt.spec.runtime import Linux, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,11 +70,22 @@ class Compiled(Record):
     remarks: tuple[str, ...] = ()
 
 
+class Shared(Record):
+    """What the apps of a pod share.
+
+    ``config`` is the container of its first process (``bundle.sandbox``); its limits are those of the pod's own cgroup.
+    ``is_mutable``: apps come and go, and the pod goes on when there is none.
+    """
+
+    config: Config
+    is_mutable: bool = False
+
+
 def compiled(
+    shared: Shared,
     parts: tuple[Part, ...],
     path: str,
     uuid: str,
-    limits: Resources | None = None,
     *,
     detach: bool = False,
     on_failure: tuple[str, ...] = (),
@@ -82,12 +93,12 @@ def compiled(
 ) -> Compiled:
     """Return the plan that runs ``parts`` as pod ``uuid`` in the directory ``path``, where it lies when it runs.
 
-    ``limits`` are those of the pod's own cgroup. Raises: InvalidSpec, NoPermission, StartFailed from the compilers.
+    Raises: InvalidSpec, NoPermission, StartFailed from the compilers.
     """
     host = kernel_host.probe()
     remarks: list[str] = []
     layouts = [_layout(part.config, remarks, rootless=not host.privileged) for part in parts]
-    shared = _pod_layout(parts[0].config, uuid, limits, rootless=not host.privileged)
+    own = _pod_layout(shared.config, rootless=not host.privileged)
     table, plans = list[PodApp](), list[AppPlan]()
     where = Where(path=path, uuid=uuid, apps=len(parts), detach=detach)
     for part, layout in zip(parts, layouts, strict=True):
@@ -104,11 +115,12 @@ def compiled(
         on_failure=on_failure,
         keyring=f"_ses.{uuid}",
         after_run=after,
-        service=service_of(parts[0].config, path, uuid),
+        service=service_of(shared.config, path, uuid),
+        is_mutable=shared.is_mutable,
     )
     # A member of the pod has the first of its descriptors where the supervisor has its own.
-    plan = compiler.sandbox(parts[0].config, tuple(table), host, place, (shared, *layouts))
-    everything = (*layouts, shared)
+    plan = compiler.sandbox(shared.config, tuple(table), host, place, (own, *layouts))
+    everything = (*layouts, own)
     warned = [text for made in (plan, *(each.plan for each in plans)) for text in made.warnings]
     return Compiled(
         plan=plan,
@@ -120,7 +132,7 @@ def compiled(
 
 
 def service_of(config: Config, path: str, uuid: str) -> Service:
-    """Return the metadata service of the pod in ``path``, one of whose apps has ``config``."""
+    """Return the metadata service of the pod in ``path``, whose apps share ``config``."""
     kinds = {namespace.type for namespace in (config.linux or Linux()).namespaces}
     return Service(
         table=f"{path}/{service.FILE}",
@@ -182,13 +194,9 @@ def _entry(part: Part, plans: list[AppPlan]) -> PodApp:
     )
 
 
-def _pod_layout(config: Config, uuid: str, limits: Resources | None, *, rootless: bool) -> CgroupLayout:
+def _pod_layout(config: Config, *, rootless: bool) -> CgroupLayout:
     """Return the cgroup above those of the apps; none where the apps have none."""
-    linux = config.linux
-    if linux is None or not linux.cgroups_path:
-        return CgroupLayout()
-    own = Linux(cgroups_path=f"/pyrkt-{uuid}", resources=limits)
-    found = _layout(config.replace(linux=own), [], rootless=rootless)
+    found = _layout(config, [], rootless=rootless)
     # Which devices there are is the apps' own affair: a rule of the pod could not be lifted by one of them.
     written = tuple(line for line in found.write if line[2] != "linux.resources.devices")
     return found.replace(write=written, device_program=b"")
@@ -238,14 +246,20 @@ def read_parts(path: str) -> tuple[Part, ...]:
     )
 
 
-def read_limits(path: str) -> Resources | None:
-    """Return the limits of the prepared pod in ``path`` as a whole. Raises: InvalidSpec; OSError."""
-    limits = Reader(_json(f"{path}/recipe"), f"{path}/recipe")["limits"]
-    return Resources.parse(limits) if limits.present else None
+SHARED = "sandbox.json"
+"""The file of a pod with the container of its first process."""
+
+
+def read_shared(path: str) -> Shared:
+    """Return what the apps of the prepared pod in ``path`` share. Raises: InvalidSpec; OSError."""
+    return Shared(config=_parsed(f"{path}/{SHARED}"))
 
 
 def _config(path: str, name: str) -> Config:
-    file = f"{path}/apps/{name}/config.json"
+    return _parsed(f"{path}/apps/{name}/config.json")
+
+
+def _parsed(file: str) -> Config:
     with open(file, "rb") as opened:
         return parse_config(opened.read(), file)
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pyrkt.base import fastjson
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
-from pyrkt.bundle import from_appc, from_oci, isolators
+from pyrkt.bundle import from_appc, from_oci, isolators, sandbox
 from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions, SeccompChoice, Signs, VolumeMount
 from pyrkt.bundle.volumes import check_source
 from pyrkt.metadata.address import url
 from pyrkt.plan.place import Policy
 from pyrkt.pod import streams
+from pyrkt.pod.ask import App
 from pyrkt.pod.compile import Part
 from pyrkt.spec import appc
 from pyrkt.spec.appc_isolators import read_isolators
@@ -23,12 +25,13 @@ from pyrkt.spec.image import ImageConfig
 from pyrkt.store import Rootfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pyrkt.bundle.assemble import Bundle
     from pyrkt.bundle.isolators import Limits, Report
-    from pyrkt.pod.ask import App, Device, PodAsk, Volume
+    from pyrkt.pod.ask import Device, PodAsk, Volume
     from pyrkt.pod.ask import IoLimit as AskedIo
+    from pyrkt.spec.runtime import Config
     from pyrkt.store import ImageRecord, Store
 
 
@@ -123,6 +126,14 @@ def bandwidth(pod: Limits, bundles: Iterable[Bundle]) -> dict[str, int]:
     rate = min(rates) * 8
     burst = min(max(rate // _BURSTS, _LEAST_BURST), _MOST_BURST)
     return {"ingressRate": rate, "ingressBurst": burst, "egressRate": rate, "egressBurst": burst}
+
+
+def shared(ask: PodAsk, limits: Limits, bundles: Sequence[Bundle], place: Place) -> Config:
+    """Return the container whose namespaces the apps of the pod, ``bundles``, share; ``limits`` are the pod's own."""
+    directory = f"/pyrkt-{place.uuid}"
+    if bundles:
+        return sandbox.of(bundles[0].config, limits, directory)
+    return sandbox.container(replace(options(ask, App(image=""), "", place), cgroups_path=directory), limits)
 
 
 def overriding(app: App) -> appc.App | None:

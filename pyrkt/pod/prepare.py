@@ -11,12 +11,11 @@ from pyrkt.base import fastjson, log
 from pyrkt.base.errors import NoPermission, UsageError
 from pyrkt.base.record import Record
 from pyrkt.base.undo import Undo
-from pyrkt.bundle.isolators import shared_resources
-from pyrkt.bundle.write import write
+from pyrkt.bundle.write import config_text, write
 from pyrkt.image.unpack.flatten import flatten
 from pyrkt.metadata import token as tokens
 from pyrkt.pod import configure, directory, ids, measure, reified, served, service, signs, verdicts
-from pyrkt.pod.compile import compiled, write_plan
+from pyrkt.pod.compile import SHARED, Shared, compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
 from pyrkt.pod.program import own_program as own_program  # noqa: PLC0414
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from pyrkt.pod.directory import Held, Pods
     from pyrkt.pod.images import Source
     from pyrkt.spec.appc import PodManifest
-    from pyrkt.spec.runtime import Resources
     from pyrkt.store import ImageRecord, Rootfs
 
 
@@ -103,7 +101,8 @@ def _fill(
     copied = not ask.overlay or spaces.shifted
     parts = tuple(_write_app(pod, one, source, ask, copied=copied, shift=spaces.shift) for one in chosen)
     manifest = _documents(pod, ask, chosen, source, place.token)
-    write_recipe(pod.path, parts, shared_resources(limits), detach=detach)
+    shared = Shared(config=configure.shared(ask, limits, [one.bundle for one in chosen], place))
+    write_recipe(pod.path, shared, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
     networked = ask.net not in ("none", "host")
     if networked and spaces.uids:
@@ -113,9 +112,7 @@ def _fill(
     if networked:
         _request(pod, ask, manifest, configure.bandwidth(limits, [one.bundle for one in chosen]))
     after = tidy_up(pods, pod.uuid, ask.net)
-    plan = compiled(
-        parts, final, pod.uuid, shared_resources(limits), detach=detach, on_failure=on_failure(), after=after
-    )
+    plan = compiled(shared, parts, final, pod.uuid, detach=detach, on_failure=on_failure(), after=after)
     write_plan(pod.path, plan)
     for record in images:
         source.store.images.touch(record.id)
@@ -251,11 +248,8 @@ def _make_directory(path: str, mode: int, uid: int, gid: int) -> None:
     os.chmod(path, mode & 0o7777)  # whatever the umask, and after the chown, which would take setgid away
 
 
-def write_recipe(path: str, parts: tuple[Part, ...], limits: Resources | None, *, detach: bool) -> None:
-    """Write what the pod's plan was made of, and for what, so that run-prepared knows whether it still fits.
-
-    ``limits`` are those of the pod as a whole.
-    """
+def write_recipe(path: str, shared: Shared, parts: tuple[Part, ...], *, detach: bool) -> None:
+    """Write what the pod's plan was made of, and for what, so that run-prepared knows whether it still fits."""
     apps = [
         {
             "name": part.name,
@@ -267,8 +261,8 @@ def write_recipe(path: str, parts: tuple[Part, ...], limits: Resources | None, *
         }
         for part in parts
     ]
-    shared = {"limits": limits.dump()} if limits else {}
-    write_new(f"{path}/recipe", fastjson.dumps({"apps": apps} | shared).encode())
+    write_new(f"{path}/{SHARED}", config_text(shared.config).encode())
+    write_new(f"{path}/recipe", fastjson.dumps({"apps": apps}).encode())
     write_new(f"{path}/made", made(detach=detach).encode())
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyrkt.bundle.isolators import shared_resources
 from pyrkt.metadata import token as tokens
 from pyrkt.pod import configure, directory, ids
-from pyrkt.pod.compile import compiled
+from pyrkt.pod.compile import Shared, compiled
 from pyrkt.pod.prepare import placed
 from pyrkt.pod.verdicts import judge
 
@@ -43,4 +42,5 @@ def rehearse(ask: PodAsk, pods: Pods, source: Source) -> tuple[Compiled, Verdict
     judged = judge(reports, bundles)
     if ask.strict:
         judged.check()
-    return compiled(tuple(parts), final, NIL, shared_resources(limits)), judged
+    shared = Shared(config=configure.shared(ask, limits, [bundle for _, bundle in bundles], place))
+    return compiled(shared, tuple(parts), final, NIL), judged

@@ -8,7 +8,7 @@ from pyrkt.base import fastjson, log
 from pyrkt.base.errors import InvalidSpec, UsageError
 from pyrkt.bundle.write import RUNTIME, config_text
 from pyrkt.pod import directory
-from pyrkt.pod.compile import compiled, read_limits, read_parts, write_plan
+from pyrkt.pod.compile import compiled, read_parts, read_shared, write_plan
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.prepare import on_failure, tidy_up, write_recipe
 from pyrkt.spec.legacy import runtime_half
@@ -24,7 +24,7 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool,
 
     Raises: UsageError if it does not fit the pod; what compiling raises.
     """
-    parts = read_parts(pod.path)
+    parts, shared = read_parts(pod.path), read_shared(pod.path)
     if interactive and len(parts) > 1:
         raise UsageError("--interactive is for one app only", hint="prepare the images in pods of their own")
     if interactive and detach:
@@ -42,10 +42,11 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool,
         write_new(f"{home}/config.json", config_text(part.config).encode(), 0o644)
         write_new(f"{home}/{RUNTIME}", fastjson.pretty(runtime_half(part.config)).encode(), 0o644)
     final = pods.path(directory.RUN, pod.uuid)
-    limits = read_limits(pod.path)
-    write_recipe(pod.path, changed, limits, detach=detach)
+    if hostname:
+        shared = shared.replace(config=shared.config.replace(hostname=hostname))
+    write_recipe(pod.path, shared, changed, detach=detach)
     after = tidy_up(pods, pod.uuid, prepared)
-    found = compiled(changed, final, pod.uuid, limits, detach=detach, on_failure=on_failure(), after=after)
+    found = compiled(shared, changed, final, pod.uuid, detach=detach, on_failure=on_failure(), after=after)
     write_plan(pod.path, found)
     for remark in found.remarks:
         log.warn(remark)
