@@ -139,7 +139,9 @@ def id_mappings(options: RunOptions) -> tuple[tuple[IdMapping, ...], tuple[IdMap
 
 def _linux(program: Program, options: RunOptions, held: tuple[str, ...]) -> Linux:
     open_paths = "paths" in options.insecure
-    kinds = [kind for kind in defaults.NAMESPACES if kind != "network" or options.net != "host"]
+    shared = {"network"} if options.net == "host" else set()
+    shared |= {"ipc"} if options.host_ipc else set()
+    kinds = [kind for kind in defaults.NAMESPACES if kind not in shared]
     if options.userns:
         kinds.append("user")
     uids, gids = id_mappings(options)
@@ -197,4 +199,8 @@ def _system_mounts(options: RunOptions, placed: Placed) -> tuple[Mount, ...]:
         userns=options.userns,
         tty_group=not options.userns or _maps(options.gid_mappings, 5),
     )
-    return tuple(mount for mount in standard if not covers(placed.targets, mount.destination))
+    # A queue file system is its ipc namespace's, which is not that of the new user namespace (mq_overview(7)).
+    left_out = ("mqueue",) if options.userns and options.host_ipc else ()
+    return tuple(
+        mount for mount in standard if mount.type not in left_out and not covers(placed.targets, mount.destination)
+    )

@@ -57,7 +57,7 @@ def compose(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> Bun
             f"the image has no working directory {cwd!r}", hint="give one that exists: --working-dir DIRECTORY"
         )
     env = _environment(manifest, app, options, who)
-    hooks, told = _handlers(app, rootfs, env)
+    hooks = _pre_start(app, rootfs, env)
     program = Program(
         args=_args(app, options),
         env=env,
@@ -70,6 +70,12 @@ def compose(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> Bun
     )
     bundle = assemble(program, placed, options, rootfs, reports)
     bundle = replace(bundle, isolators=isolators.in_force(app.isolators, options))
+    told = tuple(
+        f'no volume specified for mount point "{seat.name}", implicitly creating an "empty" volume. '
+        "This volume will be removed when the pod is garbage-collected."
+        for seat in bundle.seats
+        if seat.implicit
+    )
     commands = {handler.name: handler.exec for handler in app.event_handlers}
     return replace(
         bundle,
@@ -110,18 +116,15 @@ def _environment(manifest: ImageManifest, app: App, options: RunOptions, who: Id
     return asked | defaults.own_variables(app_name(manifest, options), options.metadata_url)
 
 
-def _handlers(app: App, rootfs: Rootfs, env: Mapping[str, str]) -> tuple[Hooks | None, list[str]]:
-    """Return the pre-start handler as a hook in the container, and a remark if there is another."""
-    hooks: list[Hook] = []
-    told: list[str] = []
-    for handler in app.event_handlers:
-        if handler.name == "post-stop":
-            told.append("the post-stop handler of the image is not run")
-            continue
-        words = tuple(f"{name}={value}" for name, value in env.items())
-        path = find_program(rootfs, handler.exec[0], env.get("PATH", defaults.PATH))
-        hooks.append(Hook(path=path, args=handler.exec, env=words))
-    return (Hooks(start_container=tuple(hooks)) if hooks else None), told
+def _pre_start(app: App, rootfs: Rootfs, env: Mapping[str, str]) -> Hooks | None:
+    """Return the pre-start handler as a hook in the container."""
+    words = tuple(f"{name}={value}" for name, value in env.items())
+    hooks = tuple(
+        Hook(path=find_program(rootfs, handler.exec[0], env.get("PATH", defaults.PATH)), args=handler.exec, env=words)
+        for handler in app.event_handlers
+        if handler.name == "pre-start"
+    )
+    return Hooks(start_container=hooks) if hooks else None
 
 
 def find_program(rootfs: Rootfs, name: str, path: str) -> str:

@@ -370,7 +370,8 @@ def read_pod(isolators: Sequence[Isolator], options: RunOptions) -> tuple[Limits
         if last[isolator.name] != place:
             reports.append(_ignored(isolator, "given again further on"))
         elif isolator.name == "os/unix/sysctl":
-            limits = replace(limits, sysctl=pod_sysctl(isolators, host_network=options.net == "host"))
+            own = pod_sysctl(isolators, host_network=options.net == "host", host_ipc=options.host_ipc)
+            limits = replace(limits, sysctl=own)
             reports.append(_enforced(isolator))
         elif isolator.name in _OF_A_POD:
             limits, report = _READERS[isolator.name](limits, isolator, signs)
@@ -388,7 +389,7 @@ _OWN_IPC = re.compile(
 _OWN_NETWORK = re.compile(r"net(?:\.[A-Za-z0-9_-]+)+", re.ASCII)
 
 
-def pod_sysctl(isolators: Sequence[Isolator], *, host_network: bool) -> dict[str, str]:
+def pod_sysctl(isolators: Sequence[Isolator], *, host_network: bool, host_ipc: bool = False) -> dict[str, str]:
     """Return the kernel settings that a pod's isolators ask for.
 
     Raises: InvalidSpec for one that is not the pod's own.
@@ -398,7 +399,7 @@ def pod_sysctl(isolators: Sequence[Isolator], *, host_network: bool) -> dict[str
         if isolator.name != "os/unix/sysctl":
             continue
         for name, value in isolator.value.items():
-            own = _OWN_IPC.fullmatch(name) or (not host_network and _OWN_NETWORK.fullmatch(name))
+            own = (not host_ipc and _OWN_IPC.fullmatch(name)) or (not host_network and _OWN_NETWORK.fullmatch(name))
             if not own or not value.isprintable():
                 raise InvalidSpec(
                     f"{name!r} is not a kernel setting that a pod has for itself", document="os/unix/sysctl"

@@ -148,6 +148,7 @@ class RunOptions:
     netns: str = ""
     names: Names = Names()
     interactive: bool = False
+    host_ipc: bool = False
     caps_retain: tuple[str, ...] | None = None
     caps_remove: tuple[str, ...] | None = None
     seccomp: SeccompChoice | None = None

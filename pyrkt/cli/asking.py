@@ -32,11 +32,13 @@ def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str], *, str
 
     Raises: UsageError, InvalidSpec; NotFound for a --set-env-file or --pod-manifest that is not there.
     """
+    check_stage1(line)
     asked = PodAsk(
         apps=(),
         name=line.text("name"),
         hostname=hostname(line.text("hostname")),
         net=network(line.list("net")),
+        ipc=ipc(line.text("ipc")),
         names=names(line),
         interactive=line.is_set("interactive"),
         overlay=not line.is_set("no-overlay"),
@@ -144,6 +146,28 @@ def names(line: Line) -> Names:
     return naming.names(line)
 
 
+def check_stage1(line: Line) -> None:
+    """Refuse a stage1 of rkt's that we have no like of; those of systemd are what our own does. Raises: UsageError."""
+    given = [kind for kind in ("url", "path", "name", "hash", "from-dir") if line.text(f"stage1-{kind}")]
+    if len(given) > 1:
+        raise UsageError("only one of --stage1-url, -path, -name, -hash and -from-dir can be given", hint="give one")
+    for kind in given:
+        text = line.text(f"stage1-{kind}")
+        name = text.rpartition("/")[2].partition(":")[0].partition(".")[0]
+        if kind == "hash" or name not in ("stage1-coreos", "stage1-host", "stage1-src"):
+            raise UsageError(
+                f"--stage1-{kind}={text}: pyrkt runs no stage1 images of rkt's",
+                hint="leave it out; pyrkt's own is like stage1-host",
+            )
+
+
+def ipc(text: str) -> str:
+    """Return "private" or "host" for --ipc=auto|private|parent."""
+    if text not in ("", "auto", "private", "parent"):
+        raise UsageError(f"--ipc {text!r} is none of auto, private, parent", hint="parent is the host's")
+    return "host" if text == "parent" else "private"
+
+
 def hostname(text: str) -> str:
     """Check a host name. Source: sethostname(2), hostname(7)."""
     if text and (len(text) > 64 or not set(text.lower()) <= _LOWER | {"-", "."} or not text[0].isalnum()):
@@ -163,6 +187,12 @@ def _is_ac_name(text: str) -> bool:
     return bool(text) and all(part and set(part) <= _LOWER for part in text.split("-"))
 
 
+def _is_identifier(text: str) -> bool:
+    for separator in "._~/":
+        text = text.replace(separator, "-")
+    return _is_ac_name(text)
+
+
 def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
     flags = image.flags
 
@@ -174,7 +204,7 @@ def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
         value = flags.get(name, [])
         return tuple(value) if isinstance(value, list) else ()
 
-    annotations = tuple(_pair("--annotation", item) for item in words("annotation"))
+    annotations = tuple(_annotation(item) for item in words("annotation"))
     name = text("name")
     if name and not _is_ac_name(name):
         raise UsageError(f"--name {name!r} is no name of an app", hint="lower case letters, digits, and - between them")
@@ -199,6 +229,7 @@ def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
         oom_score_adj=_integer("--oom-score-adj", text("oom-score-adj"), -1000, 1000),
         caps_retain=_capabilities(words("caps-retain")),
         caps_remove=_capabilities(words("caps-remove")),
+        no_new_privileges=flags["no-new-privileges"] is True if "no-new-privileges" in flags else None,
         seccomp=text("seccomp"),
         devices=tuple(_device(item) for item in words("device")),
         io=tuple(_io(item) for item in words("io")),
@@ -315,6 +346,15 @@ def _env_file(path: str) -> list[str]:
     return [_env(f"--set-env-file {path}:", line) for line in map(str.strip, lines) if line and line[0] not in "#;"]
 
 
+def _annotation(text: str) -> tuple[str, str]:
+    name, value = _pair("--annotation", text)
+    if not _is_identifier(name):
+        raise UsageError(
+            f"--annotation {name!r} is no AC Identifier", hint="example.com/name; --user-annotation takes any name"
+        )
+    return name, value
+
+
 def _pair(flag: str, text: str) -> tuple[str, str]:
     name, _, value = _env(flag, text).partition("=")
     return name, value
@@ -327,9 +367,9 @@ def _boolean(flag: str, key: str, text: str) -> bool:
 
 
 def _fields(flag: str, text: str, allowed: tuple[str, ...]) -> dict[str, str]:
-    """Split ``key=value,key=value``."""
+    """Split ``key=value,key=value``; ``\\,`` is a comma within a value."""
     fields: dict[str, str] = {}
-    for part in text.split(","):
+    for part in (part.replace("\0", ",") for part in text.replace("\\,", "\0").split(",")):
         key, equals, value = part.partition("=")
         if not equals or key not in allowed:
             raise UsageError(
@@ -391,7 +431,8 @@ def _mount(text: str) -> Mount:
     volume, target = fields.get("volume", ""), fields.get("target", "")
     if not volume or not target:
         raise UsageError(f"--mount {text!r} needs a volume and a target", hint="--mount volume=NAME,target=/PATH")
-    return Mount(volume=volume, target=_absolute("--mount: target", target))
+    # As in rkt, the target may be written without its first slash.
+    return Mount(volume=volume, target=target if target.startswith("/") else f"/{target}")
 
 
 def _port(text: str) -> Port:

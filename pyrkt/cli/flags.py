@@ -58,8 +58,15 @@ _NETWORK = (
     Flag(name="dns-opt", kind="list", metavar="OPTION", help="Option in resolv.conf."),
     Flag(name="dns-domain", kind="text", metavar="DOMAIN", help="Local domain in resolv.conf."),
     Flag(name="hosts-entry", kind="list", metavar="IP=NAME|host", help="Line of /etc/hosts; or the host's file."),
+    Flag(name="ipc", kind="text", metavar="auto|private|parent", help="IPC: of the pod (auto, private) or the host's."),
+    Flag(name="mds-register", kind="bool", help="Accepted; every pod has its metadata service."),
     Flag(name="interactive", kind="bool", help="Give the app a terminal of its own; one app only."),
     Flag(name="mds-register", kind="bool", help="Changes nothing: every pod has its metadata service."),
+)
+
+_STAGE1 = tuple(
+    Flag(name=f"stage1-{kind}", kind="text", metavar=kind.upper(), help="Of rkt's: its names choose a flavour of ours.")
+    for kind in ("url", "path", "name", "hash", "from-dir")
 )
 
 _RUN = (
@@ -172,6 +179,7 @@ _APP = (
         aliases=("cap-remove",),
         help="Drop these from the default capabilities.",
     ),
+    Flag(name="no-new-privileges", kind="bool", help="Nothing that the app executes gets more privileges than it has."),
     Flag(
         name="seccomp",
         kind="text",
@@ -223,8 +231,8 @@ def _bound(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
     return tuple(flag.replace(binds="app") for flag in flags)
 
 
-RUN = (*_RUN, *_NETWORK, *_POD, _NAME, *_PULL, _QUIET, *_bound(_APP))
-PREPARE = (*_POD, *_NETWORK[:-1], _NAME, *_PULL, _QUIET, *_bound(_APP))
+RUN = (*_RUN, *_NETWORK, *_POD, *_STAGE1, _NAME, *_PULL, _QUIET, *_bound(_APP))
+PREPARE = (*_POD, *_STAGE1, *_NETWORK[:-1], _NAME, *_PULL, _QUIET, *_bound(_APP))
 RUN_PREPARED = (*_RUN, *_NETWORK)
 ENTER = (
     Flag(name="app", kind="text", metavar="NAME", help="Which app; needed if the pod has several."),

@@ -39,14 +39,15 @@ def run_prepared(words: list[str], flags: Mapping[str, Value]) -> int:
     pod = pod_start.take(pods, line.images[0].text)
     if line.text("uuid-file-save"):
         save_uuid(line.text("uuid-file-save"), pod)
-    asked = line.list("net") or line.text("hostname")
+    asked = line.list("net") or line.text("hostname") or line.text("ipc")
     if background or interactive or asked or not pod_start.fits(pod):
         from pyrkt.cli import asking
         from pyrkt.pod.remake import remake
 
         net = asking.network(line.list("net")) if line.list("net") else ""
         name = asking.hostname(line.text("hostname"))
-        remake(pods, pod, net=net, hostname=name, interactive=interactive, detach=background)
+        ipc = asking.ipc(line.text("ipc")) if line.text("ipc") else ""
+        remake(pods, pod, net=net, hostname=name, ipc=ipc, interactive=interactive, detach=background)
     return start(pods, pod, settings, background=background)
 
 

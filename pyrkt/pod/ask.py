@@ -106,6 +106,7 @@ class App(Record):
     oom_score_adj: int | None = None
     caps_retain: tuple[str, ...] | None = None
     caps_remove: tuple[str, ...] | None = None
+    no_new_privileges: bool | None = None
     seccomp: str = ""
     devices: tuple[Device, ...] = ()
     io: tuple[IoLimit, ...] = ()
@@ -139,7 +140,7 @@ class PodAsk(Record):
     """A whole pod.
 
     ``env`` beats the image's environment, ``inherited`` yields to it. ``net`` is "none", "host", or a list of networks
-    as --net has it.
+    as --net has it. ``ipc`` is "private", the pod's own, or "host".
     ``isolators``: JSON of the pod's own. ``strict``: refuse to run where one of them, or of an app's, is not enforced
     as it stands. ``nested_volumes``, ``linked_volumes``: a volume may lie in another one; its source may be a symlink.
     ``exit_policy``: the pod ends when an app has failed ("any-failure"), when all have ended ("all"), or when one
@@ -154,6 +155,7 @@ class PodAsk(Record):
     name: str = ""
     hostname: str = ""
     net: str = "none"
+    ipc: str = "private"
     names: Names = Names()
     interactive: bool = False
     overlay: bool = True

@@ -112,7 +112,9 @@ def pod_isolators(ask: PodAsk) -> tuple[appc.Isolator, ...]:
 
 def pod_limits(ask: PodAsk, place: Place) -> tuple[Limits, tuple[Report, ...]]:
     """Return the limits of the pod as a whole, and what became of its isolators. Raises: InvalidSpec."""
-    return isolators.read_pod(pod_isolators(ask), RunOptions(net=ask.net, signs=place.signs))
+    return isolators.read_pod(
+        pod_isolators(ask), RunOptions(net=ask.net, host_ipc=ask.ipc == "host", signs=place.signs)
+    )
 
 
 def bandwidth(pod: Limits, bundles: Iterable[Bundle]) -> dict[str, int]:
@@ -181,6 +183,8 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         netns="" if ask.net in ("none", "host") else f"{NETNS}/{place.uuid}",
         names=Names(resolv=ask.names.resolv, text=ask.names.text, hosts=ask.names.hosts, entries=ask.names.entries),
         interactive=ask.interactive or streams.wants_terminal(app),
+        host_ipc=ask.ipc == "host",
+        no_new_privileges=app.no_new_privileges,
         caps_retain=app.caps_retain,
         caps_remove=app.caps_remove,
         seccomp=_seccomp(app.seccomp),

@@ -7,7 +7,7 @@ import os
 import tarfile
 from typing import TYPE_CHECKING
 
-from pyrkt.base import fastjson
+from pyrkt.base import fastjson, log
 from pyrkt.base.errors import CannotCreate, NotTrusted
 from pyrkt.base.undo import Undo
 from pyrkt.bundle.options import RunOptions
@@ -70,6 +70,8 @@ def write_bundle(store: Store, record: ImageRecord, target: Path) -> None:
     )
     root = configure.rootfs(store, record)
     bundle = configure.compose_image(record, store, options)
+    if bundle.post_stop:
+        log.warn("a bundle alone cannot run the post-stop handler of the image")
     with Undo() as undo:
         undo.push(remove_tree, target / ROOTFS)
         flatten(root, target / ROOTFS)

@@ -12,6 +12,7 @@ from pyrkt.pod.compile import compiled, read_parts, read_shared, write_plan
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.prepare import on_failure, tidy_up, write_recipe
 from pyrkt.spec.legacy import runtime_half
+from pyrkt.spec.runtime import Namespace
 
 if TYPE_CHECKING:
     from pyrkt.pod.compile import Part
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pyrkt.spec.runtime import Config
 
 
-def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool, detach: bool) -> None:
+def remake(pods: Pods, pod: Held, *, net: str, hostname: str, ipc: str, interactive: bool, detach: bool) -> None:
     """Make the plan of the locked, prepared ``pod`` anew, with what is asked now. "" leaves what it was prepared with.
 
     Raises: UsageError if it does not fit the pod; what compiling raises.
@@ -36,7 +37,7 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool,
         raise UsageError(
             "a prepared pod keeps the network it was prepared for", hint="pyrkt run --net=host, or prepare it so"
         )
-    changed = tuple(_changed(part, hostname=hostname, interactive=interactive) for part in parts)
+    changed = tuple(_changed(part, hostname=hostname, ipc=ipc, interactive=interactive) for part in parts)
     for part in changed:
         home = f"{pod.path}/apps/{part.name}"
         write_new(f"{home}/config.json", config_text(part.config).encode(), 0o644)
@@ -52,8 +53,12 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, interactive: bool,
         log.warn(remark)
 
 
-def _changed(part: Part, *, hostname: str, interactive: bool) -> Part:
+def _changed(part: Part, *, hostname: str, ipc: str, interactive: bool) -> Part:
     config: Config = part.config
+    if ipc and config.linux is not None:
+        kept = tuple(each for each in config.linux.namespaces if each.type != "ipc")
+        own = (Namespace(type="ipc"),) if ipc == "private" else ()
+        config = config.replace(linux=config.linux.replace(namespaces=(*kept, *own)))
     if hostname:
         config = config.replace(hostname=hostname)
     if interactive:

@@ -502,6 +502,12 @@ def test_pods_have_only_kernel_settings_of_their_own(name: str, host_network: bo
         isolators.pod_sysctl(pod, host_network=host_network)
 
 
+def test_in_the_hosts_ipc_namespace_no_setting_of_it_is_the_pods() -> None:
+    setting = [Isolator(name="os/unix/sysctl", value={"kernel.shmmax": "1"})]
+    with pytest.raises(InvalidSpec, match="is not a kernel setting"):
+        isolators.pod_sysctl(setting, host_network=False, host_ipc=True)
+
+
 def test_a_kernel_setting_is_one_line() -> None:
     with pytest.raises(InvalidSpec):
         isolators.pod_sysctl([Isolator(name="os/unix/sysctl", value={"kernel.shmmax": "1\n2"})], host_network=False)

@@ -91,6 +91,15 @@ def test_app_flags(words: list[str], field: str, value: object) -> None:
         pytest.param(["--interactive", "a", "b"], "one app only", id="interactive"),
         pytest.param(["--interactive", "-d", "a"], "terminal", id="interactive-detached"),
         pytest.param([], "at least one image", id="no-image"),
+        pytest.param(["--ipc=host", "a"], "none of auto, private, parent", id="ipc"),
+        pytest.param(["--stage1-name=example.com/stage1-kvm", "a"], "runs no stage1 images", id="stage1-kvm"),
+        pytest.param(["--stage1-hash=sha512-00", "a"], "runs no stage1 images", id="stage1-hash"),
+        pytest.param(["--stage1-name=a", "--stage1-url=b", "a"], "only one of", id="two-stages"),
+        pytest.param(["a", "--annotation", "A B=c"], "is no AC Identifier", id="annotation-name"),
+        pytest.param(["--set-env", "=x", "a"], "not NAME=VALUE", id="no-name"),
+        pytest.param(["--exec", "x", "a"], "must follow an image", id="app-flag-first"),
+        pytest.param(["a", "--exec", "x", "--exec", "y"], "multiple times for the same image", id="app-flag-twice"),
+        pytest.param(["--", "x"], "an image is required before any app arguments", id="arguments-first"),
     ],
 )
 def test_refuses_and_says_why(words: list[str], problem: str) -> None:
@@ -108,6 +117,43 @@ def test_volumes() -> None:
         Volume(name="v", kind="host", source="/s", read_only=True),
         Volume(name="w", kind="empty", mode=0o1777, uid=5),
     )
+
+
+def test_a_comma_in_a_path_is_written_with_a_backslash() -> None:
+    found = ask("--volume", r"v,kind=host,source=/a\,b: c,readOnly=false", "a", "--mount", r"volume=v,target=x\,y")
+    assert found.volumes == (Volume(name="v", kind="host", source="/a,b: c", read_only=False),)
+    assert found.apps[0].mounts == (Mount(volume="v", target="/x,y"),)
+    with pytest.raises(UsageError, match="'b' is none of"):
+        ask("--volume", "v,kind=host,source=/a,b", "a")
+
+
+@pytest.mark.parametrize(
+    "flag", ["--stage1-name=coreos.com/rkt/stage1-coreos:1.30.0", "--stage1-path=/x/stage1-host.aci"]
+)
+def test_rkts_stages_that_ours_is_like(flag: str) -> None:
+    assert ask(flag, "a").apps
+
+
+@pytest.mark.parametrize(
+    ("words", "ipc"),
+    [([], "private"), (["--ipc=auto"], "private"), (["--ipc=private"], "private"), (["--ipc=parent"], "host")],
+)
+def test_ipc(words: list[str], ipc: str) -> None:
+    assert ask(*words, "a").ipc == ipc
+
+
+def test_the_metadata_service_is_there_whatever_is_said() -> None:
+    assert ask("--mds-register=false", "a") == ask("--mds-register", "a") == ask("a")
+
+
+def test_strict_is_the_configurations_unless_a_flag_says_it() -> None:
+    def strict(*words: str) -> bool:
+        return asking.pod(parse([*words, "a"], flags.RUN), frozenset(), {}, strict=True).strict
+
+    assert strict()
+    assert not strict("--strict=false")
+    assert ask("--strict", "a").strict
+    assert not ask("a").strict
 
 
 def test_a_mount_before_the_images_is_for_all_of_them() -> None:
