@@ -173,9 +173,12 @@ def make_aci(
     name: str = "example.com/box",
     app: dict[str, Any] | None = None,
     files: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Path:
     """Make an ACI of a busybox by tarfile; ``app`` adds to its app section, ``files`` (path: text) to its root.
+
+    ``links`` are symlinks (path: where it leads).
 
     /owned belongs to 77:78; the group "users" is 100.
     """
@@ -186,6 +189,8 @@ def make_aci(
     for file, text in (files or {}).items():
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(text)
+    for link, target in (links or {}).items():
+        (root / link).symlink_to(target)
     manifest = {
         "acKind": "ImageManifest",
         "acVersion": "0.8.11",
