@@ -59,7 +59,6 @@ _NETWORK = (
     Flag(name="dns-domain", kind="text", metavar="DOMAIN", help="Local domain in resolv.conf."),
     Flag(name="hosts-entry", kind="list", metavar="IP=NAME|host", help="Line of /etc/hosts; or the host's file."),
     Flag(name="ipc", kind="text", metavar="auto|private|parent", help="IPC: of the pod (auto, private) or the host's."),
-    Flag(name="mds-register", kind="bool", help="Accepted; every pod has its metadata service."),
     Flag(name="interactive", kind="bool", help="Give the app a terminal of its own; one app only."),
     Flag(name="mds-register", kind="bool", help="Changes nothing: every pod has its metadata service."),
 )

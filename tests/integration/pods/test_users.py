@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ SHOW = "id -u; id -g; id -G"
 PASSWD = "root:x:0:0::/root:/bin/sh\nuser1:x:1000:1000::/home/one:/bin/sh\n2000:x:77:78::/:/bin/sh\n"
 GROUP = "root:x:0:\ngroup1:x:100:user1\n3000:x:79:\n"
 FILES = {"etc/passwd": PASSWD, "etc/group": GROUP}
-IMAGES = {
+IMAGES: dict[str, dict[str, Any]] = {
     "root": {},
     "numbers": {"user": "1000", "group": "100"},
     "names": {"user": "user1", "group": "group1"},
