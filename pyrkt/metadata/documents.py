@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+IMAGE_MANIFEST = "apps/{}/image/manifest"
+"""The path of an app's image manifest."""
+
+
 def routes(uuid: str, pod: bytes, images: Mapping[str, bytes]) -> tuple[Route, ...]:
     """Return what is served for pod ``uuid``: ``pod`` is its manifest, ``images`` holds each app's image manifest.
 
@@ -31,16 +35,16 @@ def routes(uuid: str, pod: bytes, images: Mapping[str, bytes]) -> tuple[Route, .
     ]
     for app in manifest["apps"].items():
         name = app["name"].text()
-        found += _of_app(f"apps/{name}", app, images[name])
+        found += _of_app(name, app, images[name])
     return tuple(found)
 
 
-def _of_app(path: str, app: Reader, image: bytes) -> Iterator[Route]:
+def _of_app(name: str, app: Reader, image: bytes) -> Iterator[Route]:
     manifest = Reader(fastjson.loads(image, "image manifest"), "image manifest")
     merged = merge(manifest["annotations"], app["annotations"])
-    yield Route(path=f"{path}/annotations", kind=JSON, body=_json(merged))
-    yield Route(path=f"{path}/image/manifest", kind=JSON, body=image)
-    yield Route(path=f"{path}/image/id", kind=TEXT, body=app["image"]["id"].text().encode())
+    yield Route(path=f"apps/{name}/annotations", kind=JSON, body=_json(merged))
+    yield Route(path=IMAGE_MANIFEST.format(name), kind=JSON, body=image)
+    yield Route(path=f"apps/{name}/image/id", kind=TEXT, body=app["image"]["id"].text().encode())
 
 
 def merge(image: Reader, app: Reader) -> list[dict[str, Any]]:

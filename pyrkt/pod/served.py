@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyrkt.base import fastjson
-from pyrkt.metadata.documents import routes
-from pyrkt.metadata.table import encode
+from pyrkt.base.atomic import write_file
+from pyrkt.metadata.documents import IMAGE_MANIFEST, routes
+from pyrkt.metadata.table import decode, encode
+from pyrkt.pod.service import FILE
 from pyrkt.spec import appc
 
 if TYPE_CHECKING:
@@ -18,6 +20,18 @@ if TYPE_CHECKING:
 def table(uuid: str, token: str, manifest: appc.PodManifest, images: Mapping[str, bytes]) -> bytes:
     """Return the table of pod ``uuid``, whose manifest is served as it is written in its directory."""
     return encode(uuid, token, routes(uuid, said(manifest), images))
+
+
+def renew(path: str, manifest: appc.PodManifest, added: Mapping[str, bytes]) -> None:
+    """Have the running pod in the directory ``path`` serve ``manifest`` from when its next app is added or removed on.
+
+    ``added`` holds the image manifests of the apps that are new in it. The token stays.
+    """
+    with open(f"{path}/{FILE}", "rb") as file:
+        uuid, token, old = decode(file.read())
+    names = {IMAGE_MANIFEST.format(app.name): app.name for app in manifest.apps}
+    kept = {names[route.path]: route.body for route in old if route.path in names}
+    write_file(f"{path}/{FILE}", table(uuid, token, manifest, {**kept, **added}), durable=False)
 
 
 def said(manifest: appc.PodManifest) -> bytes:

@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 from pyrkt.kernel.namespaces import enter
 from pyrkt.metadata.table import JSON, TEXT, Route, encode
+from tests.support.oci import eventually
 from tests.support.stage1 import BINARY
 
 if TYPE_CHECKING:
@@ -165,19 +166,24 @@ def service_of(tool: Pyrkt, uuid: str) -> Server:
     url = next(text for text in config["process"]["env"] if text.startswith("AC_METADATA_URL="))
     match = re.fullmatch(r"AC_METADATA_URL=http://(127\.\d+\.\d+\.\d+):(\d+)/([0-9a-f]{32})", url)
     assert match, url
+    assert eventually(lambda: server_pid(directory) != 0)  # it has its name a moment after it was made
     first = int((directory / "pid").read_text().split()[0])
     return Server((match[1], int(match[2])), server_pid(directory), match[3], first)
 
 
 def server_pid(pod: Path) -> int:
     """Return the process that serves the pod in the directory ``pod``; 0 if none does."""
-    supervisor = (pod / "supervisor").read_text().split()[0]
+    return child_of(int((pod / "supervisor").read_text().split()[0]), "pyrkt-metadata")
+
+
+def child_of(parent: int, called: str) -> int:
+    """Return the child of ``parent`` that is ``called`` so and lives; 0 if there is none."""
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             name, _, rest = entry.read_text().partition("(")[2].rpartition(")")
         except OSError:
             continue
-        state, parent = rest.split()[:2]
-        if name == "pyrkt-metadata" and parent == supervisor and state not in {"Z", "X"}:
+        state, above = rest.split()[:2]
+        if (name, above) == (called, str(parent)) and state not in {"Z", "X"}:
             return int(entry.parent.name)
     return 0

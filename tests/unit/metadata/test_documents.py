@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyrkt.base.errors import InvalidSpec
 from pyrkt.metadata.documents import routes
-from pyrkt.metadata.table import JSON, TEXT, Route, encode
+from pyrkt.metadata.table import JSON, TEXT, Route, decode, encode
+from pyrkt.pod import served
+from pyrkt.spec import appc
 
 UUID = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
 ID = f"sha512-{'ab' * 64}"
@@ -90,3 +95,53 @@ def test_the_bytes_of_a_table() -> None:
     assert made[16:48] == b"0123456789abcdef" * 2
     assert made[48:88] == UUID.encode() + bytes(4)
     assert made[88:] == struct.pack("<HHI", 8, TEXT, 3) + b"pod/uuidxyz"
+
+
+ROUTES = st.builds(
+    lambda path, kind, body: Route(path=path, kind=kind, body=body),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=300),
+    st.sampled_from([JSON, TEXT]),
+    st.binary(max_size=300),
+)
+
+
+@given(st.lists(ROUTES, max_size=5))
+def test_a_table_is_read_back(made: list[Route]) -> None:
+    assert decode(encode(UUID, "f" * 32, made)) == (UUID, "f" * 32, tuple(made))
+
+
+TABLE = encode(UUID, "f" * 32, (Route(path="a", kind=JSON, body=b"null"), Route(path="b", kind=TEXT, body=b"")))
+
+
+@pytest.mark.parametrize("size", range(len(TABLE)))
+def test_every_cut_is_refused(size: int) -> None:
+    with pytest.raises(InvalidSpec):
+        decode(TABLE[:size])
+
+
+@given(st.integers(0, len(TABLE) - 1), st.integers(0, 255))
+def test_damage_is_read_or_refused_never_a_traceback(place: int, byte: int) -> None:
+    damaged = bytearray(TABLE)
+    damaged[place] = byte
+    try:
+        decode(bytes(damaged))
+    except InvalidSpec:
+        pass
+
+
+def test_a_running_pod_serves_another_manifest(tmp_path: Path) -> None:
+    first, second = (
+        appc.PodApp(name=name, image_id=ID, app=appc.App(user="0", group="0", exec=("/x",))) for name in ("web", "db")
+    )
+    both, alone = appc.PodManifest(apps=(first, second)), appc.PodManifest(apps=(second,))
+    texts = {name: f'{{"name":"example.com/{name}"}}'.encode() for name in ("web", "db")}
+    (tmp_path / "metadata").write_bytes(served.table(UUID, "f" * 32, both, texts))
+    served.renew(str(tmp_path), alone, {})
+    uuid, token, found = decode((tmp_path / "metadata").read_bytes())
+    assert (uuid, token, (tmp_path / "metadata").stat().st_mode & 0o777) == (UUID, "f" * 32, 0o600)
+    bodies = {route.path: route.body for route in found}
+    assert bodies["apps/db/image/manifest"] == texts["db"]
+    assert bodies["pod/manifest"] == served.said(alone)
+    assert not [path for path in bodies if path.startswith("apps/web/")]
+    served.renew(str(tmp_path), both, {"web": texts["web"]})
+    assert (tmp_path / "metadata").read_bytes() == served.table(UUID, "f" * 32, both, texts)
