@@ -157,6 +157,18 @@ def test_an_app_that_dies_is_started_again_and_the_others_go_on(site: Site, how:
         assert after[name]["started_at"] == before[name]["started_at"]
 
 
+def test_its_logs_tell_of_it(site: Site) -> None:
+    lines = site.tool.ok("logs", "--app=app", site.uuid).splitlines()
+    assert lines.count("serving") == site.starts()
+    errors = subprocess.run(
+        site.tool.argv("logs", "--app=app", site.uuid), capture_output=True, text=True, check=True
+    ).stderr
+    assert errors.splitlines() == ["asked to die"]
+    assert "eady to accept connections" in site.tool.ok("logs", "--app=redis", site.uuid)
+    every = [json.loads(line) for line in site.tool.ok("logs", "--format=json", site.uuid).splitlines()]
+    assert {entry["app"] for entry in every} == {"redis", "app", "web"}
+
+
 def test_entered_it_is_the_same_pod(site: Site) -> None:
     code = "import os; print(os.listdir('/data').count('redis.sock'), os.getuid(), os.environ['AC_APP_NAME'])"
     answer = site.tool.call("exec", "--app=app", site.uuid, software.PROGRAMS["python"], "-c", code)
