@@ -305,6 +305,7 @@ _CALLS: dict[int, Callable[..., str]] = {
         f"{_policy_words(policy)}"
     ),
     steps.GATE: lambda: "wait until the pod's other apps are set up",
+    steps.TELL: lambda args, _env: f"pass signals on by {' '.join(map(quote, args))}",
     steps.MEMBER: lambda: "end with the pod",
     steps.METADATA: lambda table, _key, address, port: f"serve {quote(table)} at {address}:{port}",
     steps.INIT: lambda: "drop everything, reap until the supervisor ends the pod",

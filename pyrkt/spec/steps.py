@@ -105,6 +105,7 @@ GATE = 203
 METADATA = 220
 STREAMS = 230
 STREAM_ENDS = 231
+TELL = 240
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -206,4 +207,5 @@ TABLE = {
     METADATA: ("METADATA", "sssi", 4),
     STREAMS: ("STREAMS", "siiissb", 1),
     STREAM_ENDS: ("STREAM_ENDS", "", 4),
+    TELL: ("TELL", "ll", 1),
 }

@@ -186,6 +186,9 @@ STEP(202, MEMBER, "", B, "the supervisor belongs to an app of a pod: it ends wit
 STEP(220, METADATA, "sssi", C,
      "path of the table, path of the key, IPv4 address, port: listen there, and have a process beside the supervisor serve it "
      "(pyrkt/metadata)")
+STEP(240, TELL, "ll", B,
+     "argv, env of a program that tells the container of a signal, {signal} being its number: the first process does not "
+     "pass on what it is sent")
 
 /* what an app writes and reads */
 STEP(230, STREAMS, "siiissb", B,

@@ -15,6 +15,7 @@
 static struct {
 	u32 parent_at; /* the P steps before this one are done */
 	long signals;
+	const struct step *teller;
 	bool started, lenient, member;
 } super;
 
@@ -394,6 +395,32 @@ static void read_messages(void)
 		started();
 }
 
+long step_TELL(const struct step *step)
+{
+	super.teller = step;
+	return 0;
+}
+
+/* Waits for the program, but not for ever; that it fails means mostly that the container has just ended. */
+static void tell(u32 number)
+{
+	enum { TELL_S = 10 };
+	char digits[24];
+	struct text text = TEXT(digits);
+	text_add_number(&text, number);
+	if (!step_list(super.teller, 0, self.argv))
+		return;
+	step_list(super.teller, 1, self.envp);
+	for (const char **word = self.argv; *word; word++)
+		if (!strcmp(*word, "{signal}"))
+			*word = digits;
+	long null = sys_open(AT_FDCWD, "/dev/null", O_RDWR, 0);
+	struct program program = {self.argv[0], self.argv, self.envp, null, null, TELL_S};
+	if (null >= 0)
+		run_program(&program);
+	sys_close(null);
+}
+
 static void pass_on(u32 number)
 {
 	switch (number) {
@@ -407,7 +434,10 @@ static void pass_on(u32 number)
 			return;
 		}
 	}
-	sys(__NR_pidfd_send_signal, self.child_fd, number, NULL, 0);
+	if (super.teller)
+		tell(number);
+	else
+		sys(__NR_pidfd_send_signal, self.child_fd, number, NULL, 0);
 }
 
 static void read_signals(void)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from pathlib import Path
 
@@ -179,3 +180,28 @@ def test_v1_cgroup_is_entered_from_outside_and_removed(rootfs: Path) -> None:
     done = run(plan)
     assert path.name in done.stdout
     assert not path.exists()
+
+
+def test_signals_go_by_a_program_where_the_plan_has_one(rootfs: Path, tmp_path: Path) -> None:
+    """The first process itself is sent nothing but KILL; a program that fails is no reason to end."""
+    (tmp_path / "shared").mkdir()
+    told = f'echo "$0 $A" >>{tmp_path}/shared/told; exit 3'
+    script = "trap 'echo never' TERM HUP; echo ready; while ! test -e /srv/enough; do sleep 0.02; done; cat /srv/told"
+    plan = hand.container(
+        rootfs,
+        *("/bin/sh", "-c", script),
+        before=((s.TELL, B, ("/bin/sh", "-c", told, "{signal}"), ("A=b",)),),
+        inside=((s.BIND, C, tmp_path / "shared", "/srv", 0, 0, 0, 1),),
+    )
+    with started(plan) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        for count, number in enumerate((signal.SIGTERM, signal.SIGHUP), 1):
+            child.send_signal(number)
+            deadline = time.monotonic() + SECONDS
+            while not (tmp_path / "shared/told").exists() or (tmp_path / "shared/told").read_text().count("\n") < count:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        (tmp_path / "shared/enough").touch()
+        assert child.stdout.read() == b"15 b\n1 b\n"
+        assert child.wait(SECONDS) == 0
