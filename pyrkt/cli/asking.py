@@ -7,7 +7,7 @@ import os
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.units import quantity, quantity_milli
 from pyrkt.pod import ask, policies
-from pyrkt.pod.ask import App, Device, IoLimit, Mount, Names, PodAsk, Port, Pull, Volume
+from pyrkt.pod.ask import App, Device, Flavour, IoLimit, Mount, Names, PodAsk, Port, Pull, Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,27 +23,39 @@ POLICIES: dict[str, PullPolicy] = {"never": "never", "new": "new", "update": "up
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 
 
+_NATIVE = Flavour()
+_OPENED = frozenset({"capabilities", "paths", "seccomp"})
 _IN_A_MANIFEST = ("volume", "mount", "port", "set-env", "set-env-file", "inherit-env", "pull-policy")
 """Flags that a pod manifest leaves no room for: it says all of that itself, or names images by their ids."""
 
 
-def pod(line: Line, insecure: frozenset[str], environ: Mapping[str, str], *, strict: bool = False) -> PodAsk:
+def pod(
+    line: Line,
+    insecure: frozenset[str],
+    environ: Mapping[str, str],
+    flavour: Flavour = _NATIVE,
+    *,
+    strict: bool = False,
+) -> PodAsk:
     """Return the pod that ``line`` asks for; ``strict`` is what the configuration says of that.
+
+    One of flavour fly has next to no walls, and the host's network.
 
     Raises: UsageError, InvalidSpec; NotFound for a --set-env-file or --pod-manifest that is not there.
     """
-    check_stage1(line)
+    bare = flavour.name == "fly"
     asked = PodAsk(
         apps=(),
+        flavour=flavour,
         name=line.text("name"),
         hostname=hostname(line.text("hostname")),
-        net=network(line.list("net")),
+        net=network(line.list("net") or (("host",) if bare else ())),
         ipc=ipc(line.text("ipc")),
         names=names(line),
         interactive=line.is_set("interactive"),
         overlay=not line.is_set("no-overlay"),
         private_users=line.is_set("private-users"),
-        insecure=insecure,
+        insecure=insecure | _OPENED if bare else insecure,
         exit_policy=policies.exit_policy(line.text("exit-policy", "until-any-fails"), "--exit-policy"),
         strict=line.is_set("strict") if "strict" in line.flags else strict,
         nested_volumes=line.is_set("nested-volumes"),
@@ -79,7 +91,7 @@ def _by_flags(line: Line, asked: PodAsk, environ: Mapping[str, str]) -> PodAsk:
         raise UsageError(
             "must provide at least one image", hint="pyrkt run docker://host/name, pyrkt run example.com/app"
         )
-    volumes = tuple(_volume(text) for text in line.list("volume"))
+    volumes = tuple(_volume(text, whole=asked.flavour.name != "fly") for text in line.list("volume"))
     _unique((volume.name for volume in volumes), "volume")
     everywhere = tuple(_mount(text) for text in line.list("mount"))
     apps = tuple(_app(image, everywhere) for image in line.images)
@@ -144,21 +156,6 @@ def names(line: Line) -> Names:
     from pyrkt.cli import naming
 
     return naming.names(line)
-
-
-def check_stage1(line: Line) -> None:
-    """Refuse a stage1 of rkt's that we have no like of; those of systemd are what our own does. Raises: UsageError."""
-    given = [kind for kind in ("url", "path", "name", "hash", "from-dir") if line.text(f"stage1-{kind}")]
-    if len(given) > 1:
-        raise UsageError("only one of --stage1-url, -path, -name, -hash and -from-dir can be given", hint="give one")
-    for kind in given:
-        text = line.text(f"stage1-{kind}")
-        name = text.rpartition("/")[2].partition(":")[0].partition(".")[0]
-        if kind == "hash" or name not in ("stage1-coreos", "stage1-host", "stage1-src"):
-            raise UsageError(
-                f"--stage1-{kind}={text}: pyrkt runs no stage1 images of rkt's",
-                hint="leave it out; pyrkt's own is like stage1-host",
-            )
 
 
 def ipc(text: str) -> str:
@@ -381,7 +378,7 @@ def _fields(flag: str, text: str, allowed: tuple[str, ...]) -> dict[str, str]:
     return fields
 
 
-def _volume(text: str) -> Volume:
+def _volume(text: str, *, whole: bool) -> Volume:
     name, _, rest = text.partition(",")
     flag = f"--volume {name}"
     if not _is_ac_name(name):
@@ -398,7 +395,7 @@ def _volume(text: str) -> Volume:
             kind="host",
             source=source,
             read_only=_read_only(flag, fields),
-            recursive=_boolean(flag, "recursive", fields.get("recursive", "true")),
+            recursive=_boolean(flag, "recursive", fields.get("recursive", "true" if whole else "false")),
         )
     if kind != "empty":
         raise UsageError(f"{flag}: kind={kind} is neither host nor empty", hint=f"{flag},kind=host,source=/DIRECTORY")

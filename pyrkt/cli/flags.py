@@ -63,9 +63,17 @@ _NETWORK = (
     Flag(name="mds-register", kind="bool", help="Changes nothing: every pod has its metadata service."),
 )
 
-_STAGE1 = tuple(
-    Flag(name=f"stage1-{kind}", kind="text", metavar=kind.upper(), help="Of rkt's: its names choose a flavour of ours.")
-    for kind in ("url", "path", "name", "hash", "from-dir")
+_STAGE1 = (
+    Flag(
+        name="stage1",
+        kind="text",
+        metavar="FLAVOUR",
+        help="Who makes the apps: native (the default), fly (next to no walls), crun, runc, runsc (gVisor).",
+    ),
+    *(
+        Flag(name=f"stage1-{kind}", kind="text", metavar=kind.upper(), help="rkt's: its images' names mean a flavour.")
+        for kind in ("url", "path", "name", "hash", "from-dir")
+    ),
 )
 
 _RUN = (

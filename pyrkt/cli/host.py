@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyrkt.cli.settings import Settings
 
-_KINDS = ("auth.d", "paths.d", "measurements.d")
+_KINDS = ("auth.d", "paths.d", "measurements.d", "stage1.d")
 
 
 @click.command()

@@ -16,6 +16,7 @@ from pyrkt.cli import asking, show
 from pyrkt.cli import flags as tables
 from pyrkt.cli.grammar import Flag, parse
 from pyrkt.cli.settings import settle, strict
+from pyrkt.cli.stage1 import flavour
 from pyrkt.kernel import host as kernel_host
 from pyrkt.kernel import seccomp
 from pyrkt.metadata import token as tokens
@@ -23,6 +24,7 @@ from pyrkt.plan import compile as compiler
 from pyrkt.plan import explain, steps
 from pyrkt.plan.place import Place
 from pyrkt.pod import service, verdicts
+from pyrkt.pod.ask import read_flavour
 from pyrkt.pod.directory import Pods
 from pyrkt.pod.start import pieces
 from pyrkt.spec.layout import CgroupLayout
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from pyrkt.cli.grammar import Line, Value
     from pyrkt.cli.settings import Settings
     from pyrkt.plan.steps import Plan
+    from pyrkt.pod.ask import Flavour
 
     Plans = list[tuple[str, Plan]]
     """Plans in the order in which they are started, each with its name; of a bundle there is one, without a name."""
@@ -108,7 +111,7 @@ def _of_pod(text: str, settings: Settings, *, secret: bool) -> tuple[Plans, tupl
     hidden = service.token(pod.path) if not secret else ""
     plans = [
         (name, steps.decode(data.replace(hidden.encode(), tokens.NOBODYS.encode()) if hidden else data, causes))
-        for name, (data, causes) in (("pod", own), *members)
+        for name, (data, causes) in ((_title(read_flavour(pod.path)), own), *members)
     ]
     return plans, verdicts.read(pod).lines()
 
@@ -118,8 +121,12 @@ def _of_images(line: Line, settings: Settings) -> tuple[Plans, tuple[str, ...]]:
     from pyrkt.pod.images import Source
     from pyrkt.pod.rehearse import rehearse
 
-    ask = asking.pod(line, settings.insecure, os.environ, strict=strict(settings.dirs))
+    ask = asking.pod(line, settings.insecure, os.environ, flavour(line, settings.dirs), strict=strict(settings.dirs))
     pull = asking.pull(line, settings.insecure, "new")
     source = Source(settings.data, settings.dirs, pull, progress(quiet=pull.quiet))
     found, judged = rehearse(ask, Pods(settings.data), source)
-    return [("pod", found.plan), *((each.file, each.plan) for each in found.apps)], judged.lines()
+    return [(_title(ask.flavour), found.plan), *((each.file, each.plan) for each in found.apps)], judged.lines()
+
+
+def _title(flavour: Flavour) -> str:
+    return "pod" if flavour.name == "native" else f"pod, stage1 {flavour.text().strip()}"

@@ -179,6 +179,7 @@ def _status_pairs(found: states.Status) -> list[tuple[str, object]]:
         pairs += [("pid", found.pid)] if found.pid else []
         pairs.append(("exited", found.has_ended))
     pairs += [(f"app-{app.name}", app.exit_code) for app in found.apps if app.exit_code is not None]
+    pairs += [("stage1", found.flavour)] if found.flavour != "native" else []
     return pairs + ([("name", found.name)] if found.name else [])
 
 

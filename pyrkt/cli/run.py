@@ -9,6 +9,7 @@ from pyrkt.cli import asking
 from pyrkt.cli import flags as tables
 from pyrkt.cli.grammar import parse
 from pyrkt.cli.settings import settle, strict
+from pyrkt.cli.stage1 import flavour
 from pyrkt.pod import directory
 from pyrkt.pod.directory import Pods
 from pyrkt.pod.make import Maker
@@ -66,7 +67,7 @@ def prepare(words: list[str], flags: Mapping[str, Value]) -> int:
 
 
 def _prepared(line: Line, settings: Settings, pods: Pods, uuid_file: str, *, detach: bool) -> Held:
-    ask = asking.pod(line, settings.insecure, os.environ, strict=strict(settings.dirs))
+    ask = asking.pod(line, settings.insecure, os.environ, flavour(line, settings.dirs), strict=strict(settings.dirs))
     pull = asking.pull(line, settings.insecure, "new")
 
     def source() -> Source:

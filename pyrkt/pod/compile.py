@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pyrkt.base import fastjson
 from pyrkt.base.errors import InvalidSpec, NoPermission
 from pyrkt.base.reader import Reader
@@ -16,6 +18,7 @@ from pyrkt.plan import compile as compiler
 from pyrkt.plan import steps
 from pyrkt.plan.place import Place, PodApp, Policy, Service
 from pyrkt.pod import service, streams
+from pyrkt.pod.ask import Flavour, read_flavour
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.start import causes_file
 from pyrkt.pod.streams import Where, Wish
@@ -35,7 +38,7 @@ class Part(Record):
     """One app of a pod, ready to be compiled; ``lowers`` are the trees of its image, top first; none if copied.
 
     ``pre_start`` and ``post_stop`` are its event handlers: ``bundle.handlers`` makes containers of them.
-    ``policy`` is what its end means, ``wish`` what is asked of its streams.
+    ``policy`` is what its end means, ``wish`` what is asked of its streams, ``flavour`` who makes its container.
     """
 
     name: str
@@ -45,17 +48,24 @@ class Part(Record):
     post_stop: tuple[str, ...] = ()
     policy: Policy = Policy()
     wish: Wish = Wish()
+    flavour: Flavour = Flavour()
 
 
 class AppPlan(Record):
-    """A plan that a pod's supervisor hands on: the descriptor it finds it at, its file below the pod's directory."""
+    """A plan that a pod's supervisor hands on: the descriptor it finds it at, its file below the pod's directory.
+
+    ``bundle`` is the path there of the config.json that another runtime is to be given, ``text`` what that says.
+    """
 
     number: int
     file: str
     plan: Plan
+    bundle: str = ""
+    text: str = ""
 
 
 _MOST = (1 << 31) - 1
+_NONE = steps.Plan(steps=())
 FIRST_PLAN = 200
 """The descriptor of the first app's plan; the supervisor opens a hundred of its own at most."""
 
@@ -146,11 +156,13 @@ def app_place(part: Part, where: Where, on_failure: tuple[str, ...]) -> Place:
     """Return where an app of the pod ``where`` leaves its traces."""
     process = part.config.process
     terminal = process is not None and process.terminal
+    # Of a foreign runtime's process nothing follows for the app: it is in none of the app's namespaces.
+    record = "" if part.flavour.is_foreign else f"{where.path}/apps/{part.name}/pid"
     return Place(
         id=f"{where.uuid}-{part.name}",
         member=True,
         gate=True,
-        record_file=f"{where.path}/apps/{part.name}/pid",
+        record_file=record,
         on_failure=on_failure,
         keyring=f"_ses.{where.uuid}",
         streams=streams.main(part.wish, part.name, where, terminal=terminal),
@@ -170,6 +182,11 @@ def app_plans(part: Part, path: str, host: Host, layout: CgroupLayout, place: Pl
 
             config = handlers.container(config, words)
             where = place.replace(record_file="", gate=False, streams=place.streams and streams.beside(place.streams))
+        root = _overlay(part, home)
+        made = AppPlan(number=first + len(found), file=f"apps/{part.name}/{name}", plan=_NONE)
+        if part.flavour.is_foreign:
+            found.append(_handed_over(made, part.replace(config=config), root, where, home, host))
+            continue
         plan = compiler.container(
             compiler.joining_sandbox(config.replace(hooks=None)),
             home,
@@ -177,10 +194,22 @@ def app_plans(part: Part, path: str, host: Host, layout: CgroupLayout, place: Pl
             layout,
             where,
             seccomp=_filter(config),
-            root=_overlay(part, home),
+            root=root,
         )
-        found.append(AppPlan(number=first + len(found), file=f"apps/{part.name}/{name}", plan=plan))
+        found.append(made.replace(plan=plan))
     return found
+
+
+def _handed_over(made: AppPlan, part: Part, root: OverlayRoot | None, place: Place, home: str, host: Host) -> AppPlan:
+    """Return the plan ``made`` of an app that another runtime makes, and the bundle for that."""
+    from pyrkt.pod import flavours  # noqa: PLC0415 - most pods are native
+
+    whose = flavours.Whose(home=home, part=made.file.rpartition("/")[2])
+    return made.replace(
+        plan=flavours.plan(part.flavour, part.config, whose, root, place, host),
+        bundle=f"{flavours.bundle_of(f'apps/{part.name}', whose.part)}/config.json",
+        text=flavours.text(part.flavour, part.config, home),
+    )
 
 
 def _entry(part: Part, plans: list[AppPlan]) -> PodApp:
@@ -232,6 +261,7 @@ def _filter(config: Config) -> bytes:
 def read_parts(path: str) -> tuple[Part, ...]:
     """Return the apps of the prepared pod in ``path``. Raises: InvalidSpec if its files are damaged; OSError."""
     recipe = Reader(_json(f"{path}/recipe"), f"{path}/recipe")
+    flavour = read_flavour(path)
     return tuple(
         Part(
             name=app["name"].text(),
@@ -241,6 +271,7 @@ def read_parts(path: str) -> tuple[Part, ...]:
             post_stop=app["postStop"].texts(),
             wish=Wish.read(app["streams"]),
             policy=Policy(**{field: app["policy"][field].integer(0, _MOST) for field in Policy._fields}),
+            flavour=flavour,
         )
         for app in recipe["apps"].items()
     )
@@ -277,6 +308,9 @@ def write_plan(path: str, found: Compiled) -> None:
     write_encoded(f"{path}/plan", f"{path}/causes", found.plan)
     for each in found.apps:
         write_encoded(f"{path}/{each.file}", f"{path}/{causes_file(each.file)}", each.plan)
+        if each.bundle:
+            os.makedirs(os.path.dirname(f"{path}/{each.bundle}"), 0o700, exist_ok=True)
+            write_new(f"{path}/{each.bundle}", each.text.encode(), 0o600)
     write_new(f"{path}/members", "".join(f"{each.number} {each.file}\n" for each in found.apps).encode())
     # Before the first cgroup is made: whatever is killed when, gc knows what to look for.
     write_new(f"{path}/cgroups", fastjson.dumps({"remove": list(found.remove), "kill": list(found.kill)}).encode())

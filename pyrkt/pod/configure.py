@@ -16,7 +16,7 @@ from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions
 from pyrkt.bundle.volumes import check_source
 from pyrkt.metadata.address import url
 from pyrkt.plan.place import Policy
-from pyrkt.pod import streams
+from pyrkt.pod import flavours, streams
 from pyrkt.pod.ask import App
 from pyrkt.pod.compile import Part
 from pyrkt.spec import appc
@@ -89,7 +89,7 @@ def compose(ask: PodAsk, app: App, record: ImageRecord, store: Store, place: Pla
         if volume.kind == "host":
             check_source(volume.source, linked=ask.linked_volumes)
     asked = options(ask, app, app_name(app, record), place)
-    return compose_image(record, store, asked, overriding(app))
+    return flavours.composed(ask.flavour, compose_image(record, store, asked, overriding(app)))
 
 
 def compose_image(record: ImageRecord, store: Store, asked: RunOptions, override: appc.App | None = None) -> Bundle:

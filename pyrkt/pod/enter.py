@@ -20,6 +20,7 @@ from pyrkt.plan.place import Place
 from pyrkt.plan.steps import encode
 from pyrkt.pod import cgroups
 from pyrkt.pod import status as states
+from pyrkt.pod.ask import read_flavour
 from pyrkt.pod.program import on_failure
 from pyrkt.runtime import exec as runtime_exec
 from pyrkt.runtime import joining
@@ -124,7 +125,7 @@ def first_process(pod: Pod, app: str) -> tuple[int, int]:
     """
     deadline = time.monotonic() + _START_S
     while True:
-        pid, started = states.record(pod, f"apps/{app}/pid")
+        pid, started = _recorded(pod, app)
         if pid and kernel_process.start_time(pid) == started:
             return pid, started
         state = pod.state()
@@ -137,12 +138,25 @@ def first_process(pod: Pod, app: str) -> tuple[int, int]:
         time.sleep(_POLL_S)
 
 
+def _recorded(pod: Pod, app: str) -> tuple[int, int]:
+    flavour = read_flavour(pod.path)
+    if not flavour.is_foreign:
+        return states.record(pod, f"apps/{app}/pid")
+    from pyrkt.pod import flavours  # noqa: PLC0415 - of pods that another runtime made
+
+    return flavours.first_process(flavour, pod, app)
+
+
 def enter(pod: Pod, app: str, wish: Wish) -> int:
     """Run what ``wish`` says in the app ``app`` of ``pod``; in the foreground this becomes it, and never returns.
 
     Raises: UsageError, NotFound, Busy, InvalidSpec; StartFailed and its kin if a step fails.
     """
     name = chosen(pod, app)
+    if read_flavour(pod.path).name == "runsc":
+        from pyrkt.pod import flavours  # noqa: PLC0415 - the host's kernel knows nothing of what is in there
+
+        flavours.enter_guest(pod, name, wish)
     first = first_process(pod, name)
     plan = plan_of(pod, name, first, wish)
     if not wish.detach:

@@ -177,6 +177,10 @@ def sweep(held: Held) -> None:
         pidfd.wait(process, _AFTER_KILL_S)
         os.close(process)
     disconnect(held, forget=True)
+    if os.path.isdir(f"{pod.path}/runtime"):
+        from pyrkt.pod import flavours  # noqa: PLC0415 - of pods that another runtime made
+
+        flavours.forget(pod)
     remove_cgroups(*cgroups(pod))
     _unmount_below(held.path)
     try:

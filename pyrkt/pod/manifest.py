@@ -48,7 +48,7 @@ def combine(manifest: appc.PodManifest, asked: PodAsk) -> PodAsk:
         changes["exit_policy"] = policies.exit_policy(notes[policies.EXIT], policies.EXIT)
     return asked.replace(
         apps=tuple(map(_app, manifest.apps)),
-        volumes=tuple(map(_volume, manifest.volumes)),
+        volumes=tuple(_volume(volume, whole=asked.flavour.name != "fly") for volume in manifest.volumes),
         isolators=fastjson.dumps([each.dump() for each in manifest.isolators]) if manifest.isolators else "",
         nested_volumes=asked.nested_volumes or policies.switch(notes, NESTED),
         linked_volumes=asked.linked_volumes or policies.switch(notes, LINKED),
@@ -89,13 +89,13 @@ def _reference(name: str, labels: Mapping[str, str]) -> str:
     return str(AppcRef(name=name, version=labels.get("version", ""), labels=tuple(sorted(rest.items()))))
 
 
-def _volume(volume: appc.Volume) -> Volume:
+def _volume(volume: appc.Volume, *, whole: bool = True) -> Volume:
     return Volume(
         name=volume.name,
         kind=volume.kind,
         source=volume.source,
         read_only=volume.read_only,
-        recursive=volume.recursive is not False,
+        recursive=whole if volume.recursive is None else volume.recursive,
         mode=int(volume.mode, 8),
         uid=volume.uid,
         gid=volume.gid,

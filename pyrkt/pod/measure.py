@@ -10,6 +10,7 @@ import os
 
 from pyrkt.base import fastjson, log
 from pyrkt.base.errors import CannotCreate, InvalidSpec, NoPermission, PyrktError, StartFailed, printable
+from pyrkt.pod.ask import read_flavour
 from pyrkt.pod.directory import write_new
 from pyrkt.tpm import record
 from pyrkt.tpm.log import append
@@ -55,12 +56,12 @@ def _image(image: ImageRecord) -> dict[str, Any]:
 
 
 def launch(
-    where: Log, path: str, plans: Plans, stage1: tuple[tuple[str, str, str], ...], *, apps: tuple[str, ...] = ()
+    where: Log, path: str, plans: Plans, stage1: Iterable[dict[str, str]], *, apps: tuple[str, ...] = ()
 ) -> None:
     """Measure the launch of the pod in ``path``; of a pod that runs already, that of ``apps`` alone.
 
-    ``plans`` are (part, app, bytes) as stage1 gets them, "sandbox" first: the part says what the plan is of, the app
-    whose it is. ``stage1`` are (flavour, app, digest) of the programs that carry the plans out.
+    ``plans`` are (part, app, bytes) as stage1 gets them: the part says what the plan is of, the app whose it is.
+    ``stage1`` is what ``programs`` returns.
     Raises, unless the log is not required: CannotCreate, NoPermission, InvalidSpec, StartFailed.
     """
     try:
@@ -80,24 +81,30 @@ def _refused(path: str, error: Exception) -> PyrktError:
     return (NoPermission if isinstance(error, PermissionError) else CannotCreate)(message, hint=_HINT)
 
 
-def _events(
-    path: str, plans: Plans, stage1: tuple[tuple[str, str, str], ...], apps: tuple[str, ...]
-) -> list[dict[str, Any]]:
+def _events(path: str, plans: Plans, stage1: Iterable[dict[str, str]], apps: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return the events of a launch, in the order in which one thing leads to the next."""
     uuid = os.path.basename(path)
     origins = [entry for entry in _origins(path) if not apps or entry["app"] in apps]
     events = [{"eventType": record.IMAGE, **entry} for entry in origins]
     events.append({"eventType": record.POD_MANIFEST, "digest": _digest(f"{path}/pod")})
     for entry in origins:
-        digest = _digest(f"{path}/apps/{entry['app']}/config.json")
-        events.append({"eventType": record.APP_CONFIG, "app": entry["app"], "digest": digest})
+        events += _configs(path, str(entry["app"]))
     for part, app, data in plans:
         event = {"eventType": record.PLAN, "part": part, "digest": record.sha256(data)}
         events.append(event | {"app": app} if app else event)
-    for flavour, app, digest in stage1:
-        event = {"eventType": record.STAGE1, "flavour": flavour, "digest": digest}
-        events.append(event | {"app": app} if app else event)
+    events += [{"eventType": record.STAGE1, **program} for program in stage1]
     return [event | {"pod": uuid} for event in events]
+
+
+def _configs(path: str, app: str) -> list[dict[str, Any]]:
+    """Return an event for the app's configuration, and for those that another runtime is given in its place."""
+    event = {"eventType": record.APP_CONFIG, "app": app}
+    home = f"{path}/apps/{app}"
+    found = [event | {"digest": _digest(f"{home}/config.json")}]
+    if os.path.isdir(f"{home}/bundles"):
+        names = sorted(os.listdir(f"{home}/bundles"))
+        found += [event | {"bundle": name, "digest": _digest(f"{home}/bundles/{name}/config.json")} for name in names]
+    return found
 
 
 def _origins(path: str) -> list[dict[str, Any]]:
@@ -119,6 +126,18 @@ def _digest(path: str) -> str:
         return record.sha256(file.read())
 
 
-def digest_of(program: int) -> str:
-    """Return "sha256:" and the digest of the file ``program``, an open descriptor, whatever its offset."""
-    return record.sha256(os.pread(program, os.fstat(program).st_size, 0))
+def programs(path: str, stage1: int) -> tuple[dict[str, str], ...]:
+    """Return what is said of the programs that make the pod in ``path``: stage1, an open file, and the runtime's.
+
+    The file of another runtime is looked at now, and found again by its name when it is executed.
+    """
+    flavour = read_flavour(path)
+    size = os.fstat(stage1).st_size
+    found: dict[str, str] = {"flavour": flavour.name, "digest": record.sha256(os.pread(stage1, size, 0))}
+    if not flavour.is_foreign:
+        return (found,)
+    from hashlib import file_digest  # noqa: PLC0415 - OpenSSL's, as such a program is large
+
+    with open(flavour.program, "rb") as file:
+        digest = f"sha256:{file_digest(file, 'sha256').hexdigest()}"
+    return (found, {"flavour": flavour.name, "program": flavour.program, "digest": digest})

@@ -14,7 +14,8 @@ from pyrkt.base.undo import Undo
 from pyrkt.bundle.write import config_text, write
 from pyrkt.image.unpack.flatten import flatten
 from pyrkt.metadata import token as tokens
-from pyrkt.pod import configure, directory, ids, measure, reified, served, service, signs, verdicts
+from pyrkt.pod import configure, directory, flavours, ids, measure, reified, served, service, signs, verdicts
+from pyrkt.pod.ask import FLAVOUR
 from pyrkt.pod.compile import SHARED, Shared, compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
@@ -60,6 +61,7 @@ def prepare(ask: PodAsk, pods: Pods, source: Source, *, uuid_file: str = "", det
     Whatever fails leaves nothing: the pod's directory goes again.
     Raises: what fetching, configuring and compiling raise.
     """
+    flavours.check(ask)
     # From before the images are found: gc must not take them until the pod says that it uses them.
     with source.hold(), Undo() as undo:
         images = [source.image(app) for app in ask.apps]
@@ -100,6 +102,8 @@ def _fill(
     _directories(pod, ask, spaces)
     copied = not ask.overlay or spaces.shifted
     parts = tuple(_write_app(pod, one, source, ask, copied=copied, shift=spaces.shift) for one in chosen)
+    parts = tuple(part.replace(flavour=ask.flavour) for part in parts)
+    write_new(f"{pod.path}/{FLAVOUR}", ask.flavour.text().encode("utf-8", "surrogateescape"))
     manifest = _documents(pod, ask, chosen, source, place.token)
     shared = Shared(config=configure.shared(ask, limits, [one.bundle for one in chosen], place))
     write_recipe(pod.path, shared, parts, detach=detach)
@@ -184,7 +188,7 @@ def _origin(one: Chosen, source: Source) -> dict[str, Any]:
 
 
 def _directories(pod: Held, ask: PodAsk, spaces: ids.Mappings) -> None:
-    for name in ("apps", "logs", "status", "volumes"):
+    for name in ("apps", "logs", "status", "volumes", *([flavours.STATE] if ask.flavour.is_foreign else ())):
         os.mkdir(f"{pod.path}/{name}", 0o700)
     for name, volume in configure.empty_volumes(ask):
         owner = ids.on_host(spaces.uids, volume.uid), ids.on_host(spaces.gids, volume.gid)

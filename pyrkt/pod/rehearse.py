@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyrkt.metadata import token as tokens
-from pyrkt.pod import configure, directory, ids
+from pyrkt.pod import configure, directory, flavours, ids
 from pyrkt.pod.compile import Shared, compiled
 from pyrkt.pod.prepare import placed
 from pyrkt.pod.verdicts import judge
@@ -26,6 +26,7 @@ def rehearse(ask: PodAsk, pods: Pods, source: Source) -> tuple[Compiled, Verdict
 
     The images are fetched where they are missing. Raises: as ``prepare``.
     """
+    flavours.check(ask)
     images = [source.image(app) for app in ask.apps]
     final = pods.path(directory.RUN, NIL)
     spaces = ids.rehearsed(private=ask.private_users)
@@ -35,7 +36,7 @@ def rehearse(ask: PodAsk, pods: Pods, source: Source) -> tuple[Compiled, Verdict
         root = configure.rootfs(source.store, record)
         copied = not ask.overlay or spaces.shifted
         name, bundle = configure.app_name(app, record), configure.compose(ask, app, record, source.store, place)
-        part = configure.part(ask, name, app, bundle)
+        part = configure.part(ask, name, app, bundle).replace(flavour=ask.flavour)
         parts.append(part if copied else part.replace(lowers=tuple(reversed(root.lowers))))
         bundles.append((name, bundle))
     limits, reports = configure.pod_limits(ask, place)

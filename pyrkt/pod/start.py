@@ -107,11 +107,11 @@ def _disconnect(pod: Held) -> None:
 def _measured(where: Log, pod: Held, plan: bytes, members: Members) -> int:
     """Append what is about to run to the log ``where``; return the sealed copy of stage1 that is measured there."""
     program = launch.program()
-    plans = [("sandbox", "", plan)]
+    plans = [("pod", "", b"".join((plan, *(piece[0] for piece in members.values())))), ("sandbox", "", plan)]
     for number, name in _members(pod.path):
         app, _, part = name.removeprefix("apps/").rpartition("/")
         plans.append((part.removesuffix("plan").rstrip(".") or "app", app, members[number][0]))
-    measure.launch(where, pod.path, plans, (("native", "", measure.digest_of(program)),))
+    measure.launch(where, pod.path, plans, measure.programs(pod.path, program))
     return program
 
 

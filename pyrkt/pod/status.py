@@ -10,6 +10,7 @@ from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.kernel import pidfd, process
 from pyrkt.pod import directory
+from pyrkt.pod.ask import FLAVOUR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Status(Record):
     networks: tuple[dict[str, Any], ...] = ()
     user_annotations: dict[str, str] = {}  # noqa: RUF012 - as above
     user_labels: dict[str, str] = {}  # noqa: RUF012
+    flavour: str = "native"
 
     @property
     def has_ended(self) -> bool:
@@ -89,6 +91,7 @@ def status(pod: Pod) -> Status:
         networks=networks(pod),
         user_annotations=_texts(document, "userAnnotations"),
         user_labels=_texts(document, "userLabels"),
+        flavour=(pod.read(FLAVOUR).split() or ["native"])[0],
     )
 
 
@@ -282,7 +285,7 @@ def as_json(found: Status) -> dict[str, Any]:
     """Return ``found`` as rkt prints it, absent values left out.
 
     The pod's times are in seconds, those of its apps in nanoseconds (rkt 1.30, api/v1: both since 1970). Beyond rkt:
-    ``short_name``, ``net`` and ``pid`` of the pod, ``image_name``, ``bundle`` and ``cgroups`` of an app.
+    ``short_name``, ``net``, ``pid`` and ``stage1`` of the pod, ``image_name``, ``bundle`` and ``cgroups`` of an app.
     """
     apps = [_app_json(app) for app in found.apps]
     value = {
@@ -298,6 +301,7 @@ def as_json(found: Status) -> dict[str, Any]:
         "user_annotations": found.user_annotations,
         "user_labels": found.user_labels,
         "pid": found.pid,
+        "stage1": found.flavour,
     }
     return {key: item for key, item in value.items() if item or key in ("name", "state", "app_names")}
 

@@ -186,9 +186,6 @@ STEP(202, MEMBER, "", B, "the supervisor belongs to an app of a pod: it ends wit
 STEP(220, METADATA, "sssi", C,
      "path of the table, path of the key, IPv4 address, port: listen there, and have a process beside the supervisor serve it "
      "(pyrkt/metadata)")
-STEP(240, TELL, "ll", B,
-     "argv, env of a program that tells the container of a signal, {signal} being its number: the first process does not "
-     "pass on what it is sent")
 
 /* what an app writes and reads */
 STEP(230, STREAMS, "siiissb", B,
@@ -197,6 +194,11 @@ STEP(230, STREAMS, "siiissb", B,
      "logged, 2 passed on to our own, 4 for those who attach, none: null, 8 alone: it is the terminal), socket to "
      "attach to or empty, name before each line on a terminal of ours or empty, journal fields or empty: make the pipes")
 STEP(231, STREAM_ENDS, "", C, "put the program's ends of STREAMS in the place of descriptors 0..2; after the TERMINAL")
+
+/* pods whose apps are another runtime's */
+STEP(240, TELL, "ll", B,
+     "argv, env of a program that tells the container of a signal, {signal} being its number: the first process does not "
+     "pass on what it is sent")
 
 #undef B
 #undef P

@@ -119,8 +119,9 @@ def test_a_pod_of_two_apps(tool: Measured, images: dict[str, str]) -> None:
         (app, sha256((directory / f"apps/{app}/config.json").read_bytes())) for app in ("one", "two")
     ]
     plans = [(directory / name).read_bytes() for name in ("plan", "apps/one/plan", "apps/two/plan")]
-    assert [(e["part"], e.get("app")) for e in by["plan"]] == [("sandbox", None), ("app", "one"), ("app", "two")]
-    assert [e["digest"] for e in by["plan"]] == [sha256(plan) for plan in plans]
+    parts = [("pod", None), ("sandbox", None), ("app", "one"), ("app", "two")]
+    assert [(e["part"], e.get("app")) for e in by["plan"]] == parts
+    assert [e["digest"] for e in by["plan"]] == [planned, *(sha256(plan) for plan in plans)]
     assert sha256(b"".join(plans)) == planned
     assert [(e["flavour"], e["digest"]) for e in by["stage1"]] == [("native", sha256(STAGE1.read_bytes()))]
     for event in by["image"]:
@@ -160,7 +161,8 @@ def test_a_plan_that_is_made_again_is_what_is_measured(tool: Measured, images: d
     configs = [event["digest"] for event in tool.records(uuid) if event["eventType"] == "app-config"]
     (config,) = tool.directory(uuid).glob("apps/*/config.json")
     assert configs == [sha256(config.read_bytes())]
-    assert plans == [sha256((config.parent / name).read_bytes()) for name in ("../../plan", "plan")]
+    assert plans[0] == after
+    assert plans[1:] == [sha256((config.parent / name).read_bytes()) for name in ("../../plan", "plan")]
     assert before != after
 
 

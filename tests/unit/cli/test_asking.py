@@ -92,9 +92,6 @@ def test_app_flags(words: list[str], field: str, value: object) -> None:
         pytest.param(["--interactive", "-d", "a"], "terminal", id="interactive-detached"),
         pytest.param([], "at least one image", id="no-image"),
         pytest.param(["--ipc=host", "a"], "none of auto, private, parent", id="ipc"),
-        pytest.param(["--stage1-name=example.com/stage1-kvm", "a"], "runs no stage1 images", id="stage1-kvm"),
-        pytest.param(["--stage1-hash=sha512-00", "a"], "runs no stage1 images", id="stage1-hash"),
-        pytest.param(["--stage1-name=a", "--stage1-url=b", "a"], "only one of", id="two-stages"),
         pytest.param(["a", "--annotation", "A B=c"], "is no AC Identifier", id="annotation-name"),
         pytest.param(["--set-env", "=x", "a"], "not NAME=VALUE", id="no-name"),
         pytest.param(["--exec", "x", "a"], "must follow an image", id="app-flag-first"),
@@ -125,13 +122,6 @@ def test_a_comma_in_a_path_is_written_with_a_backslash() -> None:
     assert found.apps[0].mounts == (Mount(volume="v", target="/x,y"),)
     with pytest.raises(UsageError, match="'b' is none of"):
         ask("--volume", "v,kind=host,source=/a,b", "a")
-
-
-@pytest.mark.parametrize(
-    "flag", ["--stage1-name=coreos.com/rkt/stage1-coreos:1.30.0", "--stage1-path=/x/stage1-host.aci"]
-)
-def test_rkts_stages_that_ours_is_like(flag: str) -> None:
-    assert ask(flag, "a").apps
 
 
 @pytest.mark.parametrize(
