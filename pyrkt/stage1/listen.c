@@ -115,22 +115,34 @@ long metadata_begin(const struct step *step, long listener)
 	return serve();
 }
 
+static void kill_it(void)
+{
+	if (service.pidfd >= 0)
+		sys(__NR_pidfd_send_signal, service.pidfd, SIGKILL, NULL, 0);
+}
+
 static void stop_serving(void)
 {
 	if (service.pidfd < 0)
 		return;
-	sys(__NR_pidfd_send_signal, service.pidfd, SIGKILL, NULL, 0);
+	kill_it();
 	wait_for(service.pidfd);
 	sys_close(service.pidfd);
 	service.pidfd = -1;
 }
 
-void metadata_end(void)
+void metadata_dismiss(void)
 {
-	stop_serving();
+	kill_it();
 	sys_close(service.listener); /* it would keep the network namespace */
 	service.listener = -1;
 	service.step = NULL;
+}
+
+void metadata_end(void)
+{
+	metadata_dismiss();
+	stop_serving();
 }
 
 void metadata_renew(void)
@@ -154,6 +166,6 @@ void metadata_move(const struct pollfd *poll)
 		return;
 	bool lived = now_ms() - service.since >= TOO_SOON_MS;
 	stop_serving();
-	if (!lived || serve() < 0)
+	if (!service.step || !lived || serve() < 0)
 		metadata_end();
 }

@@ -284,6 +284,7 @@ static void end_if_empty(void)
 	if (pod.over || (pod.mutable && !pod.ending))
 		return;
 	pod.over = true;
+	metadata_dismiss();
 	sys(__NR_pidfd_send_signal, self.child_fd, SIGKILL, NULL, 0);
 }
 

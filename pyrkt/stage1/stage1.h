@@ -164,7 +164,8 @@ void relay_end(void);
 /* listen.c: the metadata service of a pod, a process beside the supervisor */
 long metadata_begin(const struct step *step, long listener);
 void metadata_renew(void); /* its table is another one now */
-void metadata_end(void);
+void metadata_dismiss(void); /* nobody needs it any more: it may end while others do */
+void metadata_end(void);     /* returns when nothing of it is left */
 void metadata_poll(struct pollfd *poll);
 void metadata_move(const struct pollfd *poll);
 
