@@ -5,12 +5,10 @@ The three share a volume and localhost. The order of the tests is the pod's life
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,42 +17,41 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance import software, traces
-from tests.support.oci import eventually, shell
+from tests.acceptance import software
+from tests.support.network import Host, host
+from tests.support.oci import eventually
 from tests.support.pods import Pyrkt
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
 PLACE = Path(__file__).parents[3] / "build/software"
 _REQUESTS = re.compile(r"(\d+) requests in")
-_ERRORS = re.compile(r"Socket errors: (.*)")
+PORT = 18080
+"""Of the host, which is the test's own."""
 
 
 @dataclass
 class Site:
-    """The pod while it runs: how it is called, where it answers."""
+    """The pod while it runs: the host that it is on, how it is called."""
 
-    tool: Pyrkt
+    host: Host
     uuid: str
-    port: int
-    """Of the host."""
 
-    def get(self, path: str, address: str = "127.0.0.1") -> tuple[int, str]:
+    @property
+    def tool(self) -> Pyrkt:
+        """Pyrkt on that host."""
+        return self.host.tool
+
+    def get(self, path: str, address: str = "127.0.0.1", *, before: tuple[str, ...] = ()) -> tuple[int, str]:
         """Return what nginx answers, asked at the published port of an address of the host."""
-        connection = http.client.HTTPConnection(address, self.port, timeout=10)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
+        url = f"http://{address}:{PORT}{path}"
+        answer = self.host.call(*before, "curl", "-s", "-m", "10", "-w", "\n%{http_code}", url)
+        body, _, code = answer.out.rpartition("\n")
+        return int(code), body
 
-    def answers(self, path: str = "/pid") -> bool:
+    def answers(self) -> bool:
         """Tell whether the Python program is reached."""
-        try:
-            return self.get(path)[0] == 200
-        except OSError:
-            return False
+        return self.get("/pid")[0] == 200
 
     def apps(self) -> dict[str, dict[str, Any]]:
         """Return what status says of each app."""
@@ -65,12 +62,6 @@ class Site:
         return self.get("/shared/starts")[1].count("started")
 
 
-def host_end(address: str) -> str:
-    """Return the network link of the host that leads to ``address``."""
-    routed = json.loads(shell(["ip", "-json", "route", "get", address]))
-    return str(routed[0]["dev"])
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Start the pod; check at the end that nothing of it is left anywhere."""
@@ -78,33 +69,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     images = software.build(PLACE)
     for image in images.values():
         tool.ok("fetch", image)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
-    uuid = tool.detached(
-        *("--name=site", "--net=default", f"--port=www:{port}", "--volume=data,kind=empty,mode=1777"),
-        *(images["redis"], images["app"], "--name=app", "--mount=volume=data,target=/data"),
-        *("--restart=on-failure", "--restart-delay=50ms", images["web"]),
-    )
-    (network,) = tool.pod(uuid)["networks"]
-    made = Site(tool, uuid, port)
-    assert eventually(made.answers, 20), tool.call("logs", uuid).out
-    veth = f"link {host_end(network['ip'])}"
-    assert veth in set(traces.links())
-    assert any(f"--dport {port}" in rule for rule in traces.rules())
-    yield made
-    assert tool.clean() == []
-    # Other tests make networks beside this one: what bears this pod's marks counts.
-    assert veth not in set(traces.links())
-    marks = (uuid, f"--dport {port} ", f":{software.PORT} ", network["ip"])
-    assert [rule for rule in traces.rules() if any(mark in f"{rule} " for mark in marks)] == []
-    assert [path for path in Path("/run/pyrkt").rglob("*") if uuid in path.name] == []
-    assert not list(Path("/run/pyrkt/ipam").rglob(network["ip"]))
+    with host(tool) as there:
+        there.neighbour()
+        uuid = tool.detached(
+            *("--name=site", "--net=default", f"--port=www:{PORT}", "--volume=data,kind=empty,mode=1777"),
+            *(images["redis"], images["app"], "--name=app", "--mount=volume=data,target=/data"),
+            *("--restart=on-failure", "--restart-delay=50ms", images["web"]),
+        )
+        made = Site(there, uuid)
+        assert eventually(made.answers, 20), tool.call("logs", uuid).out
+        assert there.leftovers(), "links, rules and a lease, as long as it runs"
+        yield made
+        assert tool.clean() == []
+        assert there.leftovers() == []
 
 
 def test_it_answers_on_the_hosts_addresses(site: Site) -> None:
-    own = json.loads(shell(["ip", "-json", "-4", "route", "get", "192.0.2.1"]))[0]["prefsrc"]
-    for address in ("127.0.0.1", own):
+    for address in ("127.0.0.1", "10.77.0.1"):
         assert site.get("/static", address) == (200, "nginx\n")
+    # who is not on the host
+    assert site.get("/static", "10.77.0.1", before=("ip", "netns", "exec", "outside")) == (200, "nginx\n")
 
 
 def test_all_three_answer_each_other(site: Site) -> None:
@@ -117,11 +101,10 @@ def test_all_three_answer_each_other(site: Site) -> None:
 
 def test_under_load_nothing_is_lost(site: Site) -> None:
     before = int(site.get("/count")[1])
-    url = f"http://127.0.0.1:{site.port}/count"
-    done = subprocess.run(["wrk", "-t2", "-c16", "-d2s", url], capture_output=True, text=True, check=True, timeout=60)
-    assert _ERRORS.search(done.stdout) is None, done.stdout
-    assert "Non-2xx" not in done.stdout, done.stdout
-    match = _REQUESTS.search(done.stdout)
+    said = site.host.ok("wrk", "-t2", "-c16", "-d2s", f"http://127.0.0.1:{PORT}/count")
+    assert "Socket errors" not in said, said
+    assert "Non-2xx" not in said, said
+    match = _REQUESTS.search(said)
     assert match is not None
     seen = int(match[1])
     assert seen > 100
