@@ -302,7 +302,10 @@ def _refusal(errno_name: str) -> tuple[str, int | None]:
     return "SCMP_ACT_ERRNO", errno_number(errno_name)
 
 
+_ERRNO_PYTHON_LACKS = {"EHWPOISON": 133}  # include/uapi/asm-generic/errno.h
+
+
 def errno_number(name: str) -> int | None:
     """Return the number of an errno name; None if there is none."""
-    number = getattr(errno, name, None)
+    number = getattr(errno, name, _ERRNO_PYTHON_LACKS.get(name))
     return number if isinstance(number, int) else None

@@ -178,7 +178,8 @@ def make_aci(
 ) -> Path:
     """Make an ACI of a busybox by tarfile; ``app`` adds to its app section, ``files`` (path: text) to its root.
 
-    ``links`` are symlinks (path: where it leads).
+    A text that begins with "#!" is a program. ``links`` are symlinks (path: where it leads). With an ``exec`` of None
+    there is no app section at all.
 
     /owned belongs to 77:78; the group "users" is 100.
     """
@@ -189,9 +190,10 @@ def make_aci(
     for file, text in (files or {}).items():
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(text)
+        (root / file).chmod(0o755 if text.startswith("#!") else 0o644)
     for link, target in (links or {}).items():
         (root / link).symlink_to(target)
-    manifest = {
+    manifest: dict[str, Any] = {
         "acKind": "ImageManifest",
         "acVersion": "0.8.11",
         "name": name,
@@ -202,6 +204,8 @@ def make_aci(
         ],
         "app": {"exec": ["/bin/sh"], "user": "0", "group": "0"} | (app or {}),
     } | more
+    if manifest["app"]["exec"] is None:
+        del manifest["app"]
     data = json.dumps(manifest).encode()
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT, compresslevel=1) as tar:
         entry = tarfile.TarInfo("manifest")

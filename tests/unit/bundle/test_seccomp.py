@@ -206,6 +206,22 @@ def test_what_does_not_exist_is_refused(names: tuple[str, ...], errno_name: str,
     seccomp.check_names(("read", "@appc.io/all"), "EPERM")
 
 
+POSIX = """
+E2BIG EACCES EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF EBADMSG EBUSY ECANCELED ECHILD ECONNABORTED
+ECONNREFUSED ECONNRESET EDEADLK EDESTADDRREQ EDOM EDQUOT EEXIST EFAULT EFBIG EHOSTUNREACH EIDRM EILSEQ EINPROGRESS EINTR
+EINVAL EIO EISCONN EISDIR ELOOP EMFILE EMLINK EMSGSIZE EMULTIHOP ENAMETOOLONG ENETDOWN ENETRESET ENETUNREACH ENFILE
+ENOBUFS ENODATA ENODEV ENOENT ENOEXEC ENOLCK ENOLINK ENOMEM ENOMSG ENOPROTOOPT ENOSPC ENOSR ENOSTR ENOSYS ENOTCONN
+ENOTDIR ENOTEMPTY ENOTSOCK ENOTSUP ENOTTY ENXIO EOPNOTSUPP EOVERFLOW EPERM EPIPE EPROTO EPROTONOSUPPORT EPROTOTYPE
+ERANGE EROFS ESPIPE ESRCH ESTALE ETIME ETIMEDOUT ETXTBSY EWOULDBLOCK EXDEV
+"""
+
+
+def test_every_errno_of_posix_and_c99_is_known() -> None:
+    """appc 0.8, seccomp sets: MUST support the codes of POSIX.1-2001 and C99, SHOULD those of Linux alone."""
+    unknown = [name for name in (*POSIX.split(), "EXFULL", "EHWPOISON") if not seccomp.errno_number(name)]
+    assert unknown == []
+
+
 def test_the_naive_reading_is_never_torn() -> None:
     for capability, flags in product((CAPABILITIES, NAMES), (0, *NEW.values())):
         verdict(seccomp.default(capability, "aarch64"), "clone", flags)

@@ -153,6 +153,19 @@ def test_whitelists_filter_their_branch(store: Store) -> None:
     assert names(store, trees) == ["a", "b", "b/x"]
 
 
+def test_an_image_on_two_ways_is_filtered_on_each_by_its_own_whitelists(store: Store) -> None:
+    first = AciNode(id=A, dependencies=(AciNode(id=B),), path_whitelist=("/a", "/b/x", "/all"))
+    second = AciNode(id=C, dependencies=(AciNode(id=B),), path_whitelist=("/c", "/b/y"))
+    top = AciNode(id=D, dependencies=(first, second))
+    stage = store.trees.stage()
+    unpack_aci([archive(MANIFEST, ROOTFS, file(b"rootfs/d", b"D"))], stage, owner=OWNER)  # type: ignore[arg-type]
+    store.trees.commit(stage, D, {})
+    trees = render(store, top)
+    assert names(store, trees) == ["a", "all", "b", "b/x", "b/y", "c", "d"]
+    (tree,) = trees
+    assert Rootfs((str(store.trees.path(tree)),)).read("all") == b"A"  # C's and B's, that come later, are filtered
+
+
 def test_whitelists_do_not_reach_other_branches(store: Store) -> None:
     b = AciNode(id=B, path_whitelist=("/all",))
     assert names(store, render(store, AciNode(id=A, dependencies=(b, AciNode(id=C))))) == [
