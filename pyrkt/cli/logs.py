@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyrkt.pod.directory import Pod
 
 _FULL = 1 << 16
+_PIPE_CLOSED = 141
 _RECHECK_MS, _ENDING_MS = 200, 10
 """How often a pod is looked at that is just starting, or just ending: then no process stands for it."""
 
@@ -105,6 +106,8 @@ def logs(
                 watch.wait(limited=until is not None)
             _tell_gaps(found)
         out.end()
+    except BrokenPipeError:
+        raise click.exceptions.Exit(_PIPE_CLOSED) from None  # click's own would be 1
     except FileNotFoundError:
         raise NotFound(f"pod {pod.uuid} has no logs", hint="it was being made, or is being removed") from None
 
@@ -159,7 +162,7 @@ class _Watch:
         self.pod, self.apps = pod, apps
         # by descriptor: gc may move the pod while we look
         self.directory = os.open(pod.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.path = f"/proc/self/fd/{self.directory}"
+        self.path = f"/proc/self/fd/{self.directory}/."
         events = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
         self.events = inotify.watch(f"{self.path}/logs", f"{self.path}/status", events=events)
         self.process = -1

@@ -50,10 +50,18 @@ static bool load_plan(void)
 	self.plan.steps = room((size_t)count * sizeof *self.plan.steps);
 	if (is_error(self.plan.steps) || plan_decode(data, size, &self.plan, &culprit) < 0)
 		return false;
+	self.plan.data = data;
+	self.plan.size = size;
 	size_t words = (size_t)self.plan.longest_list + APPENDED;
 	self.argv = room(2 * words * sizeof *self.argv);
 	self.envp = self.argv + words;
 	return !is_error(self.argv);
+}
+
+/* The kernel has it, and reads again what is needed: for as long as the program runs that is next to nothing. */
+void forget_plan(void)
+{
+	sys(__NR_madvise, self.plan.data, self.plan.size, MADV_DONTNEED);
 }
 
 /* Until the container stands: whoever was killed while it waited for us must not find it made when it is cleaned up. */

@@ -41,6 +41,8 @@ struct plan {
 	struct step *steps;
 	u32 count;
 	u32 longest_list; /* entries of the longest list argument */
+	const u8 *data;	  /* what it was decoded from */
+	size_t size;
 };
 
 /* How many steps the plan in data says it has, or -EBADMSG.  Room for them is the caller's business. */

@@ -59,6 +59,9 @@ struct self {
 };
 extern struct self self;
 
+/* main.c */
+void forget_plan(void);
+
 /* run.c */
 long run_steps(enum phase phase, u32 from, u32 to); /* [from, to); self.index is the failing step's */
 u32 next_step(u32 from, enum phase phase, enum code code);

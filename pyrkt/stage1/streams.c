@@ -39,7 +39,7 @@ struct flow {
 	u32 prefix_at;
 	struct text prefix;
 	char prefix_text[96];
-	u8 bytes[LINE_MOST];
+	u8 *bytes; /* LINE_MOST of them */
 };
 
 static struct {
@@ -54,13 +54,23 @@ static struct {
 		long to;
 		bool is_terminal;
 		u32 at, end;
-		u8 bytes[INPUT_MOST];
 	} in;
 } streams; /* all zero: a supervisor without STREAMS pays no page for it */
+
+static u8 typed[INPUT_MOST];
+static u8 rooms[FLOWS][LINE_MOST]; /* of each only as many pages as its lines are long */
 
 bool streams_run(void)
 {
 	return streams.runs;
+}
+
+bool streams_alone(void)
+{
+	u8 passed_on = 0;
+	for (int i = 0; i < FLOWS; i++)
+		passed_on |= streams.flows[i].does & PASSED_ON;
+	return streams.runs && !passed_on && streams.modes[0] != INHERITED && streams.modes[0] != TERMINAL_OUR_OWN;
 }
 
 /* --- making them, before the program --- */
@@ -107,6 +117,7 @@ static long open_flow(enum flow_name name)
 	u8 mode = streams.modes[1 + name];
 	long r = 0;
 	flow->from = flow->program_end = flow->to = -1;
+	flow->bytes = rooms[name];
 	flow->does = mode & (LOGGED | PASSED_ON | SERVED);
 	if (flow->does & PASSED_ON)
 		open_own(flow, name == FROM_STDERR ? 2 : 1);
@@ -230,7 +241,7 @@ static void close_input(void)
 
 static void write_input(void)
 {
-	long r = sys(__NR_write, streams.in.to, streams.in.bytes + streams.in.at, streams.in.end - streams.in.at);
+	long r = sys(__NR_write, streams.in.to, typed + streams.in.at, streams.in.end - streams.in.at);
 	if (r > 0)
 		streams.in.at += (u32)r;
 	else if (r != -EAGAIN && r != -EINTR) {
@@ -243,7 +254,7 @@ void streams_input(const u8 *bytes, u32 size)
 {
 	if (streams.in.to < 0 || size > INPUT_MOST)
 		return;
-	memcpy(streams.in.bytes, bytes, size);
+	memcpy(typed, bytes, size);
 	streams.in.at = 0;
 	streams.in.end = size;
 	write_input();

@@ -44,6 +44,7 @@ void attach_end(bool ended);
 /* streams.c */
 enum { STREAMS_POLLS = 2 * FLOWS + 1 + ATTACH_POLLS };
 bool streams_run(void);
+bool streams_alone(void);	       /* nothing of them is our own stdin, stdout or stderr */
 void streams_part(void);		       /* the program has its ends: ours of them are closed */
 bool streams_terminal(long master, bool *outer); /* false: there are none; outer: our own terminal is the other side */
 int streams_polls(struct pollfd *polls); /* fills STREAMS_POLLS; ms until somebody is dropped, -1: never */

@@ -219,8 +219,9 @@ static void started(void)
 		sys_exit(0);
 	if (watched)
 		detach();
-	else if (super.member && has_own_files())
+	else if (super.member && (has_own_files() || streams_alone()))
 		close_standard();
+	forget_plan();
 }
 
 /* The master goes to who listens on the console socket, or stays here to be relayed. */
