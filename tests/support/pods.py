@@ -138,9 +138,19 @@ def end(process: subprocess.Popen[bytes], seconds: float = 20.0) -> int:
         if process.poll() is None:
             process.kill()
             process.wait()
-        for stream in (process.stdout, process.stderr):
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()
+
+
+def app_supervisor(tool: Pyrkt, uuid: str, app: str) -> int:
+    """Return the pid of who supervises a running app of a pod, and writes its log."""
+    where = tool.directory(uuid)
+    supervisor = int((where / "supervisor").read_text().split()[0])
+    for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+        if any(path.resolve() == where / f"logs/{app}.log" for path in Path(f"/proc/{pid}/fd").iterdir()):
+            return int(pid)
+    raise AssertionError(f"nobody writes the log of {app}")
 
 
 def umoci(*words: str) -> None:

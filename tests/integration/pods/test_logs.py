@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.oci import eventually
-from tests.support.pods import end, wait_for
+from tests.support.pods import app_supervisor, end, wait_for
 
 if TYPE_CHECKING:
     from tests.support.pods import Pyrkt
@@ -292,19 +292,13 @@ def test_a_full_disk_ends_no_app(stored: Pyrkt, image: str) -> None:
 
 def test_memory_of_a_quiet_app(stored: Pyrkt, image: str) -> None:
     uuid = stored.detached(image, "--name=a", "--", "sh", "-c", "echo hello; sleep 600")
-    supervisor = int((stored.directory(uuid) / "supervisor").read_text().split()[0])
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    (member,) = (pid for pid in children if _logs_to(pid, stored.directory(uuid) / "logs/a.log"))
+    member = app_supervisor(stored, uuid, "a")
     found: dict[str, list[str]] = {}
     for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
         name, _, rest = line.partition(":")
         found[name] = rest.split()
     assert int(found["Pss"][0]) < 100
     stored.ok("stop", "--force", uuid)
-
-
-def _logs_to(pid: str, file: Path) -> bool:
-    return any(path.resolve() == file for path in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def test_a_supervisor_that_is_killed_leaves_whole_lines(stored: Pyrkt, image: str) -> None:
