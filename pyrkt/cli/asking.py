@@ -7,7 +7,8 @@ import os
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.units import quantity, quantity_milli
 from pyrkt.pod import ask, policies
-from pyrkt.pod.ask import App, Device, Flavour, IoLimit, Mount, Names, PodAsk, Port, Pull, Volume
+from pyrkt.pod.ask import App, Device, IoLimit, Mount, Names, PodAsk, Port, Pull, Volume
+from pyrkt.pod.flavour import Flavour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from pyrkt.plan import compile as compiler
 from pyrkt.plan import explain, steps
 from pyrkt.plan.place import Place
 from pyrkt.pod import service, verdicts
-from pyrkt.pod.ask import read_flavour
 from pyrkt.pod.directory import Pods
+from pyrkt.pod.flavour import read_flavour
 from pyrkt.pod.start import pieces
 from pyrkt.spec.layout import CgroupLayout
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pyrkt.cli.grammar import Line, Value
     from pyrkt.cli.settings import Settings
     from pyrkt.plan.steps import Plan
-    from pyrkt.pod.ask import Flavour
+    from pyrkt.pod.flavour import Flavour
 
     Plans = list[tuple[str, Plan]]
     """Plans in the order in which they are started, each with its name; of a bundle there is one, without a name."""

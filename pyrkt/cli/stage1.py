@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pyrkt.base.errors import UsageError
-from pyrkt.pod.ask import FOREIGN, Flavour
+from pyrkt.pod.flavour import FOREIGN, Flavour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyrkt.base.errors import InvalidSpec
 from pyrkt.base.record import Record
+from pyrkt.pod.flavour import Flavour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,41 +135,6 @@ class Names(Record):
     text: str = ""
     hosts: str = ""
     entries: tuple[tuple[str, str], ...] = ()
-
-
-FLAVOUR = "flavour"
-"""The file of a pod with its flavour, and the absolute path of the runtime if it has one."""
-FOREIGN = ("crun", "runc", "runsc")
-"""The flavours that are OCI runtimes of the host."""
-
-
-class Flavour(Record):
-    """How a pod's apps are made: ``name`` is one of flavours.NAMES, ``program`` an OCI runtime's path, or ""."""
-
-    name: str = "native"
-    program: str = ""
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether another runtime makes the apps."""
-        return bool(self.program)
-
-    def text(self) -> str:
-        """Return the content of the file FLAVOUR."""
-        return f"{self.name} {self.program}".rstrip() + "\n"
-
-
-def read_flavour(path: str) -> Flavour:
-    """Return the flavour of the pod in ``path``; one of an older pyrkt is native. Raises: InvalidSpec, OSError."""
-    try:
-        with open(f"{path}/{FLAVOUR}", "rb", buffering=0) as file:
-            text = file.read().decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return Flavour()
-    name, _, program = text.strip().partition(" ")
-    if name not in ("native", "fly", *FOREIGN) or bool(program) != (name in FOREIGN):
-        raise InvalidSpec("is damaged", document=f"{path}/{FLAVOUR}", hint="pyrkt rm the pod, then make it anew")
-    return Flavour(name=name, program=program)
 
 
 class PodAsk(Record):

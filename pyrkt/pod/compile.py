@@ -18,8 +18,8 @@ from pyrkt.plan import compile as compiler
 from pyrkt.plan import steps
 from pyrkt.plan.place import Place, PodApp, Policy, Service
 from pyrkt.pod import service, streams
-from pyrkt.pod.ask import Flavour, read_flavour
 from pyrkt.pod.directory import write_new
+from pyrkt.pod.flavour import Flavour, read_flavour
 from pyrkt.pod.start import causes_file
 from pyrkt.pod.streams import Where, Wish
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot

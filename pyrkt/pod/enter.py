@@ -20,7 +20,7 @@ from pyrkt.plan.place import Place
 from pyrkt.plan.steps import encode
 from pyrkt.pod import cgroups
 from pyrkt.pod import status as states
-from pyrkt.pod.ask import read_flavour
+from pyrkt.pod.flavour import read_flavour
 from pyrkt.pod.program import on_failure
 from pyrkt.runtime import exec as runtime_exec
 from pyrkt.runtime import joining

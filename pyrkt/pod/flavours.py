@@ -16,7 +16,7 @@ from pyrkt.base.record import Record
 from pyrkt.bundle.write import config_text
 from pyrkt.kernel.process import start_time
 from pyrkt.plan import foreign
-from pyrkt.pod.ask import FOREIGN, read_flavour
+from pyrkt.pod.flavour import FOREIGN, read_flavour
 from pyrkt.spec.runtime import Linux, Mount, Namespace
 
 TYPE_CHECKING = False
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from pyrkt.kernel.host import Host
     from pyrkt.plan.place import Place
     from pyrkt.plan.steps import Plan
-    from pyrkt.pod.ask import Flavour, PodAsk
+    from pyrkt.pod.ask import PodAsk
     from pyrkt.pod.directory import Pod
     from pyrkt.pod.enter import Wish
+    from pyrkt.pod.flavour import Flavour
     from pyrkt.spec.layout import OverlayRoot
     from pyrkt.spec.runtime import Config
 

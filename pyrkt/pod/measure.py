@@ -10,8 +10,8 @@ import os
 
 from pyrkt.base import fastjson, log
 from pyrkt.base.errors import CannotCreate, InvalidSpec, NoPermission, PyrktError, StartFailed, printable
-from pyrkt.pod.ask import read_flavour
 from pyrkt.pod.directory import write_new
+from pyrkt.pod.flavour import read_flavour
 from pyrkt.tpm import record
 from pyrkt.tpm.log import append
 

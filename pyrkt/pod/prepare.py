@@ -15,9 +15,9 @@ from pyrkt.bundle.write import config_text, write
 from pyrkt.image.unpack.flatten import flatten
 from pyrkt.metadata import token as tokens
 from pyrkt.pod import configure, directory, flavours, ids, measure, reified, served, service, signs, verdicts
-from pyrkt.pod.ask import FLAVOUR
 from pyrkt.pod.compile import SHARED, Shared, compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
+from pyrkt.pod.flavour import FLAVOUR
 from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
 from pyrkt.pod.program import own_program as own_program  # noqa: PLC0414
 from pyrkt.pod.start import made

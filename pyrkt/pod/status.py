@@ -10,7 +10,7 @@ from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.kernel import pidfd, process
 from pyrkt.pod import directory
-from pyrkt.pod.ask import FLAVOUR
+from pyrkt.pod.flavour import FLAVOUR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from pyrkt.bundle.assemble import Bundle
 from pyrkt.plan.place import Place
 from pyrkt.plan.steps import AFTER, BEFORE, CHILD, PARENT, decode, encode
 from pyrkt.pod import flavours
-from pyrkt.pod.ask import FLAVOUR, App, Flavour, PodAsk, read_flavour
+from pyrkt.pod.ask import App, PodAsk
+from pyrkt.pod.flavour import FLAVOUR, Flavour, read_flavour
 from pyrkt.spec import steps
 from pyrkt.spec.layout import OverlayRoot
 from pyrkt.spec.runtime import Config, DeviceRule, Linux, Mount, Namespace, Process, Resources, Root
