@@ -151,7 +151,7 @@ def _judge(
     Raises: StartFailed where --strict does not take it.
     """
     limits, reports = configure.pod_limits(ask, place)
-    judged = verdicts.judge(reports, ((one.name, one.bundle) for one in chosen))
+    judged = verdicts.judge(reports, ((one.name, one.bundle) for one in chosen), ask.flavour.name)
     if ask.strict:
         judged.check()
     write_new(f"{pod.path}/{verdicts.FILE}", judged.dump().encode())

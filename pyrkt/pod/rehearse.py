@@ -40,7 +40,7 @@ def rehearse(ask: PodAsk, pods: Pods, source: Source) -> tuple[Compiled, Verdict
         parts.append(part if copied else part.replace(lowers=tuple(reversed(root.lowers))))
         bundles.append((name, bundle))
     limits, reports = configure.pod_limits(ask, place)
-    judged = judge(reports, bundles)
+    judged = judge(reports, bundles, ask.flavour.name)
     if ask.strict:
         judged.check()
     shared = Shared(config=configure.shared(ask, limits, [bundle for _, bundle in bundles], place))

@@ -31,6 +31,18 @@ _POD = "the pod"
 _VERDICTS: Mapping[str, Verdict] = {"enforced": "enforced", "modified": "modified", "ignored": "ignored"}
 _BY_CGROUP = ("resource/memory", "resource/cpu", "resource/block-", "os/linux/cpu-shares")
 
+_NOT_BY: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "fly": (
+        ("os/linux/capabilities-", "os/linux/seccomp-", "os/linux/no-new-privileges", "os/unix/sysctl"),
+        "fly has no walls",
+    ),
+    "runsc": (
+        ("os/linux/seccomp-", "os/linux/selinux-context", "os/linux/apparmor-profile", "os/unix/sysctl"),
+        "gVisor has a kernel of its own, which does not know it",
+    ),
+}
+"""What a flavour of stage1 cannot enforce, by the beginnings of the names, and why."""
+
 
 class Verdicts(Record):
     """The reports on the isolators of a pod and of its apps, by name."""
@@ -93,20 +105,21 @@ def _reports(r: Reader) -> tuple[Report, ...]:
     )
 
 
-def judge(pod: tuple[Report, ...], bundles: Iterable[tuple[str, Bundle]]) -> Verdicts:
+def judge(pod: tuple[Report, ...], bundles: Iterable[tuple[str, Bundle]], flavour: str = "native") -> Verdicts:
     """Return the verdicts on the isolators of the pod itself, and of its apps with their containers."""
-    found = [(name, bundle.reports, _unlimited(bundle.config)) for name, bundle in bundles]
-    why = next((reason for _, _, reason in found if reason), "")
-    apps = tuple((name, _without(reports, reason)) for name, reports, reason in found)
-    return Verdicts(pod=_without(pod, why), apps=apps)
+    names, reason = _NOT_BY.get(flavour, ((), ""))
+    found = [(name, _without(bundle.reports, names, reason), _unlimited(bundle.config)) for name, bundle in bundles]
+    why = next((unlimited for _, _, unlimited in found if unlimited), "")
+    apps = tuple((name, _without(reports, _BY_CGROUP, unlimited)) for name, reports, unlimited in found)
+    return Verdicts(pod=_without(_without(pod, names, reason), _BY_CGROUP, why), apps=apps)
 
 
-def _without(reports: tuple[Report, ...], reason: str) -> tuple[Report, ...]:
-    """Return ``reports`` of a container that has no cgroups, for ``reason``; as they are if that is empty."""
+def _without(reports: tuple[Report, ...], names: tuple[str, ...], reason: str) -> tuple[Report, ...]:
+    """Return ``reports`` where isolators whose names so begin are ignored, for ``reason``; as they are without one."""
     if not reason:
         return reports
     return tuple(
-        replace(report, verdict="ignored", reason=reason, asked=False) if report.name.startswith(_BY_CGROUP) else report
+        replace(report, verdict="ignored", reason=reason, asked=False) if report.name.startswith(names) else report
         for report in reports
     )
 

@@ -56,6 +56,26 @@ def test_judged_are_the_pod_and_its_apps() -> None:
     assert verdicts.judge((UNKNOWN,), bundles) == Verdicts(pod=(UNKNOWN,), apps=(("a", (MEMORY,)), ("b", ())))
 
 
+@pytest.mark.parametrize(
+    ("flavour", "ignored"),
+    [
+        ("native", []),
+        ("crun", []),
+        ("fly", ["os/linux/capabilities-retain-set", "os/linux/seccomp-remove-set", "os/linux/no-new-privileges"]),
+        ("runsc", ["os/linux/seccomp-remove-set", "os/linux/apparmor-profile"]),
+    ],
+)
+def test_what_a_flavour_cannot_enforce_is_ignored_and_said(flavour: str, ignored: list[str]) -> None:
+    names = [f"os/linux/{name}" for name in ("capabilities-retain-set", "seccomp-remove-set", "no-new-privileges")]
+    names += ["os/linux/apparmor-profile", "resource/memory"]
+    reports = tuple(Report(name=name, verdict="modified", asked=True) for name in names)
+    found = verdicts.judge((), [("a", Bundle(config=CONFIG, reports=reports))], flavour)
+    assert [report.name for _, report in found.each() if report.verdict == "ignored"] == ignored
+    if ignored:
+        with pytest.raises(StartFailed):
+            found.check()
+
+
 def test_the_least_of_the_network_limits_is_the_pods() -> None:
     apps = [
         Bundle(config=CONFIG, network_bps=5_000_000),
