@@ -108,7 +108,8 @@ COMMANDS: dict[str, Command] = {
     "doctor": _click("host", "doctor", "Say what this host can and cannot do."),
     "completion": _hand("completion", "completion", "Print the completion script for bash."),
     "help": _hand("main", "show_help", "Show help."),
-    "net-down": _hand("netdown", "net_down", "Take an ended pod off its networks; stage1 calls it.", hidden=True),
+    "net-up": _hand("netsteps", "net_up", "Give a starting pod its networks; stage1 calls it.", hidden=True),
+    "net-down": _hand("netsteps", "net_down", "Take an ended pod off its networks; stage1 calls it.", hidden=True),
     "failed": _hand("failed", "failed", "Say which step of a plan failed; stage1 calls it.", hidden=True),
 }
 

@@ -9,7 +9,7 @@ from pyrkt.base.errors import PyrktError
 from pyrkt.base.reader import Reader
 from pyrkt.net import plugin, result
 from pyrkt.net.conf import Network, capable, version_of
-from pyrkt.net.plugin import Call, PluginFailed
+from pyrkt.net.plugin import Call, PluginFailed, PluginMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def delete(attachment: Attachment, started: Callable[[int], None] | None = None)
         try:
             plugin.call("DEL", value, _call(attachment, started))
         except PluginFailed as error:
-            failed = failed or error
+            # A plugin that is not there has done nothing either, unless it was there when all of them were done.
+            if attachment.added or not isinstance(error, PluginMissing):
+                failed = failed or error
     if failed:
         raise failed
 

@@ -88,7 +88,7 @@ def find(kind: str, places: tuple[str, ...]) -> str:
 
 
 def call(command: str, config: dict[str, Any], about: Call) -> Any:
-    """Run the plugin of ``config`` for ``command``; return what it printed, as a JSON value: None for nothing.
+    """Run the plugin of ``config`` for ``command``; return its answer, a JSON value: None for nothing.
 
     Raises: PluginMissing, PluginFailed. Whatever is raised, no process of the plugin's group is left.
     """
@@ -102,7 +102,7 @@ def call(command: str, config: dict[str, Any], about: Call) -> Any:
         raise PluginFailed(f"{kind}: {said.problem}", hint=f"{path} did not do {command} as CNI asks for")
     if said.code:
         raise _failure(kind, command, said)
-    if not said.out.strip():
+    if command not in ("ADD", "VERSION") or not said.out.strip():
         return None
     try:
         return fastjson.loads(said.out, f"what the plugin {kind} answers")

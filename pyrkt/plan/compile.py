@@ -141,6 +141,8 @@ def sandbox(
     process.all_processors(draft)
     _record(draft, place)
     namespaces.move_devices(draft, subject)
+    if place.join_run:
+        hooks.add_program(draft, place.join_run, PARENT, pid=True)
     process.announce(draft, place)
     namespaces.own(draft, subject, place.keyring)
     _sysctls(draft, subject, place)

@@ -58,6 +58,7 @@ class Place(Record):
     ``is_mutable``: the pod goes on when no app runs.
     ``service``: the pod's metadata service; None: it has none.
     ``after_unlink``, ``after_rmdir``, ``rename_after``: what to remove and to move at the end, in this order.
+    ``join_run``: the program, with its arguments, that is told the first process' pid before that begins.
     ``after_run``: the program, with its arguments, that tidies up when all else is done.
     ``preserve_fds``: how many descriptors from 3 on the program keeps.
     ``on_failure``: the program that tells the user which step failed.
@@ -78,6 +79,7 @@ class Place(Record):
     console_socket: str = ""
     foreground: bool = True
     keep: bool = False
+    join_run: tuple[str, ...] = ()
     after_run: tuple[str, ...] = ()
     exit_file: str = ""
     exit_dir: str = ""

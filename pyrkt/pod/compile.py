@@ -20,6 +20,7 @@ from pyrkt.plan.place import Place, PodApp, Policy, Service
 from pyrkt.pod import service, streams
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.flavour import Flavour, read_flavour
+from pyrkt.pod.program import Wires
 from pyrkt.pod.start import causes_file
 from pyrkt.pod.streams import Where, Wish
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
@@ -64,6 +65,7 @@ class AppPlan(Record):
     text: str = ""
 
 
+NO_WIRES = Wires()
 _MOST = (1 << 31) - 1
 _NONE = steps.Plan(steps=())
 FIRST_PLAN = 200
@@ -99,7 +101,7 @@ def compiled(
     *,
     detach: bool = False,
     on_failure: tuple[str, ...] = (),
-    after: tuple[str, ...] = (),
+    wires: Wires = NO_WIRES,
 ) -> Compiled:
     """Return the plan that runs ``parts`` as pod ``uuid`` in the directory ``path``, where it lies when it runs.
 
@@ -124,7 +126,8 @@ def compiled(
         exit_dir=f"{path}/status",
         on_failure=on_failure,
         keyring=f"_ses.{uuid}",
-        after_run=after,
+        join_run=wires.join,
+        after_run=wires.after,
         service=service_of(shared.config, path, uuid),
         is_mutable=shared.is_mutable,
     )

@@ -180,7 +180,8 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         readonly_rootfs=app.readonly_rootfs,
         hostname=ask.hostname,
         net=ask.net if ask.net in ("none", "host") else "cni",
-        netns="" if ask.net in ("none", "host") else f"{NETNS}/{place.uuid}",
+        # A user namespace comes with a network namespace of its own, which is connected then.
+        netns="" if ask.net in ("none", "host") or private else f"{NETNS}/{place.uuid}",
         names=Names(resolv=ask.names.resolv, text=ask.names.text, hosts=ask.names.hosts, entries=ask.names.entries),
         interactive=ask.interactive or streams.wants_terminal(app),
         host_ipc=ask.ipc == "host",

@@ -11,12 +11,13 @@ import os
 
 from pyrkt.base import fastjson, log
 from pyrkt.base.atomic import write_file
-from pyrkt.base.errors import InvalidSpec, PyrktError, StartFailed
+from pyrkt.base.dirs import ConfigDirs
+from pyrkt.base.errors import InvalidSpec, NoPermission, PyrktError, StartFailed
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.kernel import network as kernel
 from pyrkt.kernel import process
-from pyrkt.net import cache, chain, conf, modes, netns, plugin, ports, registry, result
+from pyrkt.net import cache, chain, conf, modes, netns, plugin, ports, registry, result, usermode
 from pyrkt.net.cache import Attachment
 from pyrkt.net.plugin import PluginFailed, PluginMissing
 from pyrkt.net.ports import Published
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Never
 
-    from pyrkt.base.dirs import ConfigDirs
     from pyrkt.net.conf import Network
     from pyrkt.net.result import Result
 
@@ -41,12 +41,15 @@ _BROKEN = "the plugin is broken, or another one has undone what it did"
 class Request(Record):
     """What a pod asks of its networks: --net in words, the ports to publish, what each plugin may be told beside.
 
-    ``dns``: the name servers of the networks become those of the apps.
+    ``dns``: the name servers of the networks become those of the apps. ``late``: the namespace is made with the pod's
+    user namespace, so that it is joined then; ``dirs`` are the directories of the configuration until then.
     """
 
     net: str
     ports: tuple[Published, ...] = ()
     dns: bool = True
+    late: bool = False
+    dirs: tuple[str, ...] = ()
     bandwidth: dict[str, int] = {}  # noqa: RUF012 - records are frozen
 
 
@@ -56,6 +59,8 @@ def write_request(pod: str, request: Request) -> None:
         "net": request.net,
         "ports": [{name: getattr(port, name) for name in Published._fields} for port in request.ports],
         "dns": request.dns,
+        "late": request.late,
+        "dirs": list(request.dirs),
         "bandwidth": request.bandwidth,
     }
     write_file(f"{pod}/{REQUEST}", fastjson.dumps(value), durable=False)
@@ -82,6 +87,8 @@ def read_request(pod: str) -> Request | None:
             for item in reader["ports"].items()
         ),
         dns=reader["dns"].boolean(default=True),
+        late=reader["late"].boolean(default=False),
+        dirs=reader["dirs"].texts(),
         bandwidth={name: value.integer(0, 1 << 62) for name, value in reader["bandwidth"].members()},
     )
 
@@ -110,7 +117,9 @@ def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...
         target = modes.forwarding([network for network, _ in chosen])
         chosen[target] = (ports.publishing(chosen[target][0]), chosen[target][1])
     found = []
+    searched = places(dirs)
     for number, (network, args) in enumerate(chosen):
+        _check_programs(network, searched)
         given: dict[str, Any] = dict(_asked(args))
         if number == target:
             given[ports.CAPABILITY] = ports.mappings(request.ports)
@@ -125,10 +134,23 @@ def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...
                 interface=f"eth{number}",
                 args=f"IgnoreUnknown=1;{args}" if args else "",
                 capabilities=given,
-                places=places(dirs),
+                places=searched,
             )
         )
     return tuple(found)
+
+
+def _check_programs(network: Network, searched: tuple[str, ...]) -> None:
+    """Refuse a network whose plugins are not all there, before the first has done its part."""
+    for each in network.plugins:
+        ipam = each.get("ipam")
+        for kind in (each["type"], ipam.get("type") if isinstance(ipam, dict) else None):
+            if not kind:
+                continue
+            try:
+                plugin.find(str(kind), searched)
+            except PluginMissing as error:
+                raise _named(error, network) from None
 
 
 def _asked(args: str) -> Iterable[tuple[str, Any]]:
@@ -140,18 +162,78 @@ def _asked(args: str) -> Iterable[tuple[str, Any]]:
         yield "mac", words["MAC"]
 
 
-def up(pod: str, uuid: str, dirs: ConfigDirs, *, first: int = 0) -> None:
+def up(pod: str, uuid: str, dirs: ConfigDirs) -> None:
     """Give the pod in the directory ``pod`` its network; nothing to do where none was asked for.
 
-    ``first`` is the process whose namespace it becomes; 0 makes a new one.
-    Raises: StartFailed, NotFound, InvalidSpec, CannotCreate; whatever it is, nothing is left.
+    Where the network has to wait for the pod's user namespace, it is only checked: ``join`` does it then.
+    Raises: StartFailed, NotFound, InvalidSpec, CannotCreate, NoPermission; whatever it is, nothing is left.
     """
     request = read_request(pod)
     if request is None:
         return
-    if cache.names(pod) or netns.exists(uuid):
+    if os.path.isdir(f"{pod}/{cache.DIRECTORY}") or netns.exists(uuid):
         down(pod, uuid)  # what an attempt left that was killed
-    attachments = plan(request, uuid, dirs)
+    if request.late:
+        if _by_helper(request):
+            _check_helper(request)
+        else:
+            plan(request, uuid, dirs)
+        write_request(pod, request.replace(dirs=(dirs.system, dirs.local, dirs.user)))
+        return
+    _join(pod, uuid, plan(request, uuid, dirs), request, 0)
+
+
+def join(pod: str, uuid: str, first: int) -> None:
+    """Give the pod its network, in the namespace of its process ``first``. Raises: as ``up``."""
+    request = read_request(pod)
+    if request is None or not request.late:
+        raise InvalidSpec("does not wait for a network", document=f"pod {uuid}")
+    if _by_helper(request):
+        _help(pod, request, first)
+        return
+    system, local, user = request.dirs
+    _join(pod, uuid, plan(request, uuid, ConfigDirs(system=system, local=local, user=user)), request, first)
+
+
+def _by_helper(request: Request) -> bool:
+    return request.late and os.geteuid() != 0
+
+
+def _check_helper(request: Request) -> None:
+    if request.net != modes.DEFAULT:
+        raise NoPermission(
+            f"failed to setup network: {request.net}: CNI's plugins need root",
+            hint="an ordinary user's pods have --net=default (by pasta or slirp4netns), none or host",
+        )
+    usermode.find()
+
+
+def _help(pod: str, request: Request, first: int) -> None:
+    directory = f"{pod}/{cache.DIRECTORY}"
+    os.makedirs(directory, 0o700, exist_ok=True)
+    try:
+        needs_resolver = not resolver.usable()
+        helper = usermode.start(usermode.find(), first, directory, request.ports, resolver=needs_resolver)
+        usermode.save(directory, helper)
+        address = result.Address(ip=usermode.ADDRESS, prefix=usermode.PREFIX, family=4)
+        info = {
+            "netName": modes.DEFAULT,
+            "netConf": "",
+            "pluginPath": helper.program,
+            "ifName": "eth0",
+            "ip": address.ip,
+            "args": "",
+            "mask": address.mask(),
+        }
+        write_file(f"{pod}/{INFO}", fastjson.dumps([info]), mode=0o644, durable=False)
+        if request.dns:
+            resolver.fill(pod, (), last=helper.dns)
+    except BaseException:
+        usermode.stop(directory)
+        raise
+
+
+def _join(pod: str, uuid: str, attachments: tuple[Attachment, ...], request: Request, first: int) -> None:
     previous = [(number, _signal.signal(number, _interrupted)) for number in _ENDING]
     try:
         _attach(pod, uuid, attachments, request, first)
@@ -204,13 +286,12 @@ def _added(pod: str, attachment: Attachment) -> Any:
     try:
         return chain.add(attachment, lambda pid: cache.note_plugin(pod, pid, process.start_time(pid)))
     except PluginFailed as error:
-        raise _named(error, attachment) from None
+        raise _named(error, attachment.network) from None
 
 
-def _named(error: PluginFailed, attachment: Attachment) -> PluginFailed:
+def _named(error: PluginFailed, network: Network) -> PluginFailed:
     """Return the failure of a plugin with the name of the network, and the words that rkt's users look for."""
     kind = PluginMissing if isinstance(error, PluginMissing) else PluginFailed
-    network = attachment.network
     hint = f"{error.hint} ({network.file})" if network.file else error.hint
     return kind(f"failed to setup network {network.name}: {error.message}", hint=hint, code=error.code)
 
@@ -219,7 +300,7 @@ def _verify(attachment: Attachment, found: Result) -> None:
     """Believe no plugin: the interface is there, with the addresses that it says, and those that were asked for."""
 
     def broken(problem: str, hint: str = _BROKEN) -> PluginFailed:
-        return _named(PluginFailed(problem, hint=hint), attachment)
+        return _named(PluginFailed(problem, hint=hint), attachment.network)
 
     if attachment.interface not in kernel.interfaces(attachment.netns):
         raise broken(f"it is said to be done, but the pod has no {attachment.interface}")
@@ -276,6 +357,7 @@ def down(pod: str, uuid: str, *, forget: bool = False) -> None:
                 continue
             log.warn(f"pod {uuid}: {error.message}")
         cache.forget(pod, attachment)
+    usermode.stop(f"{pod}/{cache.DIRECTORY}")
     netns.remove(uuid)
     registry.release(uuid)
     if failed:

@@ -18,8 +18,7 @@ from pyrkt.pod import configure, directory, flavours, ids, measure, reified, ser
 from pyrkt.pod.compile import SHARED, Shared, compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.flavour import FLAVOUR
-from pyrkt.pod.program import on_failure as on_failure  # noqa: PLC0414 - others know it by this place
-from pyrkt.pod.program import own_program as own_program  # noqa: PLC0414
+from pyrkt.pod.program import on_failure, wires
 from pyrkt.pod.start import made
 from pyrkt.store.remove import remove_tree
 
@@ -108,15 +107,11 @@ def _fill(
     shared = Shared(config=configure.shared(ask, limits, [one.bundle for one in chosen], place))
     write_recipe(pod.path, shared, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
-    networked = ask.net not in ("none", "host")
-    if networked and spaces.uids:
-        raise UsageError(
-            "a pod in a user namespace joins no networks by CNI", hint="--net=none or --net=host, or be root"
-        )
-    if networked:
-        _request(pod, ask, manifest, configure.bandwidth(limits, [one.bundle for one in chosen]))
-    after = tidy_up(pods, pod.uuid, ask.net)
-    plan = compiled(shared, parts, final, pod.uuid, detach=detach, on_failure=on_failure(), after=after)
+    if ask.net not in ("none", "host"):
+        bandwidth = configure.bandwidth(limits, [one.bundle for one in chosen])
+        _request(pod, ask, manifest, bandwidth, late=bool(spaces.uids))
+    wired = wires(os.path.dirname(pods.root), pod.uuid, ask.net, userns=bool(spaces.uids))
+    plan = compiled(shared, parts, final, pod.uuid, detach=detach, on_failure=on_failure(), wires=wired)
     write_plan(pod.path, plan)
     for record in images:
         source.store.images.touch(record.id)
@@ -158,13 +153,13 @@ def _judge(
     return limits, judged
 
 
-def _request(pod: Held, ask: PodAsk, manifest: PodManifest, bandwidth: dict[str, int]) -> None:
+def _request(pod: Held, ask: PodAsk, manifest: PodManifest, bandwidth: dict[str, int], *, late: bool) -> None:
     """Write what the pod's networks are to be, for the moment when it starts."""
     from pyrkt.pod.network import Request, write_request  # noqa: PLC0415 - most pods have no network
     from pyrkt.pod.publish import published  # noqa: PLC0415
 
     dns = not ask.names.resolv
-    request = Request(net=ask.net, ports=published(manifest), dns=dns, bandwidth=bandwidth)
+    request = Request(net=ask.net, ports=published(manifest), dns=dns, bandwidth=bandwidth, late=late)
     write_request(pod.path, request)
 
 
@@ -268,10 +263,3 @@ def write_recipe(path: str, shared: Shared, parts: tuple[Part, ...], *, detach: 
     write_new(f"{path}/{SHARED}", config_text(shared.config).encode())
     write_new(f"{path}/recipe", fastjson.dumps({"apps": apps}).encode())
     write_new(f"{path}/made", made(detach=detach).encode())
-
-
-def tidy_up(pods: Pods, uuid: str, net: str) -> tuple[str, ...]:
-    """Return the program that stage1 runs when the pod has ended; none where nothing is to do."""
-    if net in ("none", "host"):
-        return ()
-    return own_program("--dir", os.path.dirname(pods.root), "net-down", uuid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pyrkt.base import fastjson, log
@@ -10,7 +11,8 @@ from pyrkt.bundle.write import RUNTIME, config_text
 from pyrkt.pod import directory
 from pyrkt.pod.compile import compiled, read_parts, read_shared, write_plan
 from pyrkt.pod.directory import write_new
-from pyrkt.pod.prepare import on_failure, tidy_up, write_recipe
+from pyrkt.pod.prepare import write_recipe
+from pyrkt.pod.program import on_failure, wires
 from pyrkt.spec.legacy import runtime_half
 from pyrkt.spec.runtime import Namespace
 
@@ -46,8 +48,9 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, ipc: str, interact
     if hostname:
         shared = shared.replace(config=shared.config.replace(hostname=hostname))
     write_recipe(pod.path, shared, changed, detach=detach)
-    after = tidy_up(pods, pod.uuid, prepared)
-    found = compiled(shared, changed, final, pod.uuid, detach=detach, on_failure=on_failure(), after=after)
+    userns = any(part.config.linux and part.config.linux.uid_mappings for part in parts)
+    wired = wires(os.path.dirname(pods.root), pod.uuid, prepared, userns=userns)
+    found = compiled(shared, changed, final, pod.uuid, detach=detach, on_failure=on_failure(), wires=wired)
     write_plan(pod.path, found)
     for remark in found.remarks:
         log.warn(remark)

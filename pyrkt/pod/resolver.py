@@ -17,11 +17,11 @@ HOST = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
 """Where the host has its own: the first names the servers behind a resolver that listens on the host's loopback."""
 
 
-def fill(pod: str, found: Iterable[Dns], host: Iterable[str] = HOST) -> None:
+def fill(pod: str, found: Iterable[Dns], host: Iterable[str] = HOST, last: str = "") -> None:
     """Write the first of ``found`` that says something to the files that the apps of the pod see.
 
     Where none does, and the app has no name server by itself either, it gets the host's: all but those on the host's
-    loopback, which is not the pod's.
+    loopback, which is not the pod's; and if there is no other, the server ``last``.
     """
     dns = next((each for each in found if each), None)
     for app in os.listdir(f"{pod}/apps"):
@@ -30,8 +30,8 @@ def fill(pod: str, found: Iterable[Dns], host: Iterable[str] = HOST) -> None:
             continue
         if dns is not None:
             write_file(path, text(dns), mode=0o644, durable=False)
-        elif not _servers(_read(path)) and (usable := _usable(host)):
-            write_file(path, os.fsencode(usable), mode=0o644, durable=False)
+        elif not _servers(_read(path)) and (own := usable(host) or (f"nameserver {last}\n" if last else "")):
+            write_file(path, os.fsencode(own), mode=0o644, durable=False)
 
 
 def text(dns: Dns) -> str:
@@ -43,7 +43,7 @@ def text(dns: Dns) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _usable(files: Iterable[str]) -> str:
+def usable(files: Iterable[str] = HOST) -> str:
     """Return the first of the host's ``files`` with a server that a pod can reach, without the others; "" if none."""
     for file in files:
         lines = _read(file).splitlines()

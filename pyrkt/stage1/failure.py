@@ -287,6 +287,14 @@ def hook_words(cause: str, path: str, how: str, said: bytes) -> str:
     return f"{message}, it said: {text}" if text else message
 
 
+def _of_ours(said: bytes) -> PyrktError:
+    """Return the error of pyrkt itself, which stage1 has run (no hook of config.json): it has said it in our form."""
+    lines = [line for line in said.decode("utf-8", "replace").splitlines() if "warning: " not in line]
+    message = next((line for line in lines if line.startswith("pyrkt: ")), lines[0] if lines else "it failed")
+    hint = next((line for line in lines if line.startswith("  hint: ")), "")
+    return StartFailed(printable(message.removeprefix("pyrkt: ")), hint=printable(hint.removeprefix("  hint: ")))
+
+
 def _of_program(sentence: str, errno: int, detail: int) -> PyrktError:
     if detail == NO_INTERPRETER:
         return ProgramMissing(f"{sentence}: {DETAILS[detail]}: {strerror(errno)}", hint=_INTERPRETER_HINT)
@@ -315,6 +323,8 @@ def failure(
         return _of_program(sentence, errno, detail)
     if errno == 0:
         words = f"{sentence}: {_ended(detail)}"
+        if code == steps.HOOK and index < len(causes) and causes[index] == "default" and said:
+            return _of_ours(said)
         if code == steps.HOOK and index < len(causes) and causes[index].startswith("/hooks/"):
             words = hook_words(causes[index], str(values[0]), how_it_ended(detail, int(values[3])), said)
         elif code == steps.MAP_HELPER:

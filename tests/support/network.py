@@ -26,8 +26,8 @@ ip link set lo up && echo ready && exec sleep 3600
 """
 
 
-OUTSIDE = "10.77.0.2"
-"""The host's neighbour, in the namespace "outside"; the host is 10.77.0.1."""
+OUTSIDE, OUTSIDE_6 = "10.77.0.2", "fd77::2"
+"""The host's neighbour, in the namespace "outside"; the host is 10.77.0.1, fd77::1."""
 _OF_A_POD = re.compile(r" id: |CNI-(DN-)?[0-9a-f]{16}")
 
 
@@ -78,9 +78,10 @@ class Host:
         """Give the host a neighbour, who knows no way to the pods."""
         self.ok("ip", "netns", "add", "outside")
         self.ok("ip", "link", "add", "out0", "type", "veth", "peer", "name", "out1", "netns", "outside")
-        for words in ("addr add 10.77.0.1/24 dev out0", "link set out0 up"):
+        for words in ("addr add 10.77.0.1/24 dev out0", "addr add fd77::1/64 dev out0 nodad", "link set out0 up"):
             self.ok("ip", *words.split())
-        for words in (f"addr add {OUTSIDE}/24 dev out1", "link set out1 up", "link set lo up"):
+        own = (f"addr add {OUTSIDE}/24 dev out1", f"addr add {OUTSIDE_6}/64 dev out1 nodad")
+        for words in (*own, "link set out1 up", "link set lo up"):
             self.ok("ip", "-n", "outside", *words.split())
 
     def serve(self, text: str, port: int, *, netns: str = "", address: str = "0.0.0.0") -> None:
