@@ -48,7 +48,7 @@ def remake(pods: Pods, pod: Held, *, net: str, hostname: str, ipc: str, interact
     if hostname:
         shared = shared.replace(config=shared.config.replace(hostname=hostname))
     write_recipe(pod.path, shared, changed, detach=detach)
-    userns = any(part.config.linux and part.config.linux.uid_mappings for part in parts)
+    userns = bool(shared.config.linux and shared.config.linux.uid_mappings)
     wired = wires(os.path.dirname(pods.root), pod.uuid, prepared, userns=userns)
     found = compiled(shared, changed, final, pod.uuid, detach=detach, on_failure=on_failure(), wires=wired)
     write_plan(pod.path, found)
