@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from pyrkt.base import fastjson, log
+from pyrkt.base.atomic import write_file
 from pyrkt.base.errors import CannotCreate, InvalidSpec, NoPermission, PyrktError, StartFailed, printable
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.flavour import read_flavour
@@ -33,6 +34,12 @@ _HINT = 'make it writable; or let launches go on unmeasured: "required": false i
 def write_origins(path: str, origins: list[dict[str, Any]]) -> None:
     """Write the file PROVENANCE of the pod in ``path``."""
     write_new(f"{path}/{PROVENANCE}", fastjson.dumps(origins).encode())
+
+
+def add_origin(path: str, entry: dict[str, Any]) -> None:
+    """Add ``entry``, that of an app which is new in the pod in ``path``, or takes the place of one of its name."""
+    kept = [each for each in _origins(path) if each["app"] != entry["app"]]
+    write_file(f"{path}/{PROVENANCE}", fastjson.dumps([*kept, entry]), durable=False)
 
 
 def origin(app: str, image: ImageRecord, dependencies: Iterable[ImageRecord] = ()) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def launch(
     """Measure the launch of the pod in ``path``; of a pod that runs already, that of ``apps`` alone.
 
     ``plans`` are (part, app, bytes) as stage1 gets them: the part says what the plan is of, the app whose it is.
-    ``stage1`` is what ``programs`` returns.
+    ``stage1`` is what ``programs`` returns; of a pod that runs, of the file behind /proc/PID/exe of its supervisor.
     Raises, unless the log is not required: CannotCreate, NoPermission, InvalidSpec, StartFailed.
     """
     try:
@@ -77,7 +84,9 @@ def _refused(path: str, error: Exception) -> PyrktError:
     text = "the launch cannot be measured"
     if isinstance(error, PyrktError) and not isinstance(error, OSError):
         return type(error)(f"{text}: {error.message}", hint=error.hint)
-    message = f"{text}: {path}: {getattr(error, 'strerror', '') or error}"
+    named = getattr(error, "filename", None)  # a descriptor's call names nothing
+    where = os.fsdecode(named) if isinstance(named, str | bytes) else path
+    message = f"{text}: {where}: {getattr(error, 'strerror', '') or error}"
     return (NoPermission if isinstance(error, PermissionError) else CannotCreate)(message, hint=_HINT)
 
 
