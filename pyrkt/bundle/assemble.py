@@ -137,13 +137,16 @@ def id_mappings(options: RunOptions) -> tuple[tuple[IdMapping, ...], tuple[IdMap
     return _mappings(options.uid_mappings), _mappings(options.gid_mappings)
 
 
-def _linux(program: Program, options: RunOptions, held: tuple[str, ...]) -> Linux:
-    open_paths = "paths" in options.insecure
+def namespaces(options: RunOptions) -> tuple[str, ...]:
+    """Return the kinds of namespaces that the container has for itself, or with its pod."""
     shared = {"network"} if options.net == "host" else set()
     shared |= {"ipc"} if options.host_ipc else set()
-    kinds = [kind for kind in defaults.NAMESPACES if kind not in shared]
-    if options.userns:
-        kinds.append("user")
+    return (*(kind for kind in defaults.NAMESPACES if kind not in shared), *(("user",) if options.userns else ()))
+
+
+def _linux(program: Program, options: RunOptions, held: tuple[str, ...]) -> Linux:
+    open_paths = "paths" in options.insecure
+    kinds = namespaces(options)
     uids, gids = id_mappings(options)
     return Linux(
         uid_mappings=uids,

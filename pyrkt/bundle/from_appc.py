@@ -79,7 +79,7 @@ def compose(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> Bun
     commands = {handler.name: handler.exec for handler in app.event_handlers}
     return replace(
         bundle,
-        warnings=(*bundle.warnings, *told),
+        warnings=bundle.warnings if options.pod_uuid else (*bundle.warnings, *told),  # a pod runs them all
         pre_start=commands.get("pre-start", ()),
         post_stop=commands.get("post-stop", ()),
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyrkt.bundle import defaults
-from pyrkt.bundle.assemble import OCI_VERSION, hostname, id_mappings
+from pyrkt.bundle.assemble import OCI_VERSION, hostname, id_mappings, namespaces
 from pyrkt.bundle.isolators import shared_resources
 from pyrkt.spec.runtime import Config, Linux, Namespace
 
@@ -22,11 +21,7 @@ def container(options: RunOptions, limits: Limits) -> Config:
 
     ``limits`` are the pod's own. It has no process: a pod's first one belongs to nobody, and only reaps.
     """
-    kinds = [kind for kind in defaults.NAMESPACES if kind not in _OWN]
-    if options.net == "host":
-        kinds.remove("network")
-    if options.userns:
-        kinds.append("user")
+    kinds = [kind for kind in namespaces(options) if kind not in _OWN]
     uids, gids = id_mappings(options)
     linux = Linux(
         uid_mappings=uids,

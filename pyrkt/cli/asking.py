@@ -44,8 +44,21 @@ def pod(
 
     Raises: UsageError, InvalidSpec; NotFound for a --set-env-file or --pod-manifest that is not there.
     """
+    asked = shared(line, insecure, flavour, strict=strict)
+    asked = _by_manifest(line, asked) if line.text("pod-manifest") else _by_flags(line, asked, environ)
+    if asked.interactive and len(asked.apps) > 1:
+        raise UsageError("--interactive is for one app only", hint="run the images in pods of their own")
+    if asked.interactive and any(app.stdin or app.stdout or app.stderr for app in asked.apps):
+        raise UsageError("--interactive gives the app this terminal", hint="leave out --stdin, --stdout and --stderr")
+    if asked.interactive and line.is_set("detach"):
+        raise UsageError("--interactive needs the terminal that --detach leaves", hint="give one of the two")
+    return asked
+
+
+def shared(line: Line, insecure: frozenset[str], flavour: Flavour = _NATIVE, *, strict: bool = False) -> PodAsk:
+    """Return what ``line`` asks of the pod itself, its volumes and variables apart. Raises: UsageError."""
     bare = flavour.name == "fly"
-    asked = PodAsk(
+    return PodAsk(
         apps=(),
         flavour=flavour,
         name=line.text("name"),
@@ -63,16 +76,8 @@ def pod(
         linked_volumes=line.is_set("linked-volumes"),
         log=_one_of("--log", line.text("log", "file"), ask.LOGS),
         log_size=_log_size(line.text("log-size")),
-        log_files=_integer("--log-files", line.text("log-files", "5"), 1, ask.MAX_LOG_FILES) or 5,
+        log_files=integer_of("--log-files", line.text("log-files", "5"), 1, ask.MAX_LOG_FILES) or 5,
     )
-    asked = _by_manifest(line, asked) if line.text("pod-manifest") else _by_flags(line, asked, environ)
-    if asked.interactive and len(asked.apps) > 1:
-        raise UsageError("--interactive is for one app only", hint="run the images in pods of their own")
-    if asked.interactive and any(app.stdin or app.stdout or app.stderr for app in asked.apps):
-        raise UsageError("--interactive gives the app this terminal", hint="leave out --stdin, --stdout and --stderr")
-    if asked.interactive and line.is_set("detach"):
-        raise UsageError("--interactive needs the terminal that --detach leaves", hint="give one of the two")
-    return asked
 
 
 def _by_manifest(line: Line, asked: PodAsk) -> PodAsk:
@@ -92,10 +97,9 @@ def _by_flags(line: Line, asked: PodAsk, environ: Mapping[str, str]) -> PodAsk:
         raise UsageError(
             "must provide at least one image", hint="pyrkt run docker://host/name, pyrkt run example.com/app"
         )
-    volumes = tuple(_volume(text, whole=asked.flavour.name != "fly") for text in line.list("volume"))
-    _unique((volume.name for volume in volumes), "volume")
+    volumes = volumes_of(line, whole=asked.flavour.name != "fly")
     everywhere = tuple(_mount(text) for text in line.list("mount"))
-    apps = tuple(_app(image, everywhere) for image in line.images)
+    apps = tuple(app_of(image, everywhere) for image in line.images)
     _unique((app.name for app in apps if app.name), "app")
     for mount in (mount for app in apps for mount in app.mounts):
         if mount.volume not in {volume.name for volume in volumes}:
@@ -103,19 +107,31 @@ def _by_flags(line: Line, asked: PodAsk, environ: Mapping[str, str]) -> PodAsk:
                 f"--mount names the volume {mount.volume!r}, which no --volume describes",
                 hint=f"--volume {mount.volume},kind=host,source=/DIRECTORY",
             )
-    ports = tuple(_port(text) for text in line.list("port"))
+    ports = tuple(port_of(text) for text in line.list("port"))
     if ports and asked.net in ("none", "host"):
         raise UsageError(
             f"--port flag does not work with '{asked.net}' networking", hint="give a network: --net=default"
         )
-    from_files = tuple(pair for path in line.list("set-env-file") for pair in _env_file(path))
     return asked.replace(
         apps=apps,
         volumes=volumes,
         ports=ports,
-        env=_merged(from_files, (_env("--set-env", text) for text in line.list("set-env"))),
+        env=variables_of(line),
         inherited=tuple(f"{name}={value}" for name, value in environ.items()) if line.is_set("inherit-env") else (),
     )
+
+
+def variables_of(line: Line) -> tuple[str, ...]:
+    """Return what --set-env-file and --set-env say, the latter beating the former. Raises: UsageError, NotFound."""
+    from_files = tuple(pair for path in line.list("set-env-file") for pair in _env_file(path))
+    return _merged(from_files, (_env("--set-env", text) for text in line.list("set-env")))
+
+
+def volumes_of(line: Line, *, whole: bool = True) -> tuple[Volume, ...]:
+    """Return the volumes that --volume describes; ``whole``: with what is mounted in them. Raises: UsageError."""
+    volumes = tuple(_volume(text, whole=whole) for text in line.list("volume"))
+    _unique((volume.name for volume in volumes), "volume")
+    return volumes
 
 
 def pull(line: Line, insecure: frozenset[str], default: str) -> Pull:
@@ -181,17 +197,19 @@ def _unique(names: Iterable[str], what: str) -> None:
         seen.add(name)
 
 
-def _is_ac_name(text: str) -> bool:
+def is_ac_name(text: str) -> bool:
+    """Tell whether ``text`` is an AC Name."""
     return bool(text) and all(part and set(part) <= _LOWER for part in text.split("-"))
 
 
 def _is_identifier(text: str) -> bool:
     for separator in "._~/":
         text = text.replace(separator, "-")
-    return _is_ac_name(text)
+    return is_ac_name(text)
 
 
-def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
+def app_of(image: Image, everywhere: tuple[Mount, ...] = ()) -> App:
+    """Return what the flags behind ``image`` ask of its app; ``everywhere``: mounts of all apps. Raises: UsageError."""
     flags = image.flags
 
     def text(name: str) -> str:
@@ -204,7 +222,7 @@ def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
 
     annotations = tuple(_annotation(item) for item in words("annotation"))
     name = text("name")
-    if name and not _is_ac_name(name):
+    if name and not is_ac_name(name):
         raise UsageError(f"--name {name!r} is no name of an app", hint="lower case letters, digits, and - between them")
     return App(
         image=image.text,
@@ -219,22 +237,22 @@ def _app(image: Image, everywhere: tuple[Mount, ...]) -> App:
         readonly_rootfs=flags.get("readonly-rootfs") is True,
         memory=_memory(text("memory")),
         cpu=_quantity("--cpu", text("cpu"), milli=True),
-        cpu_shares=_integer("--cpu-shares", text("cpu-shares"), 2, 262144) or 0,
-        pids=_integer("--pids", text("pids"), 1, 1 << 22) or 0,
+        cpu_shares=integer_of("--cpu-shares", text("cpu-shares"), 2, 262144) or 0,
+        pids=integer_of("--pids", text("pids"), 1, 1 << 22) or 0,
         stdin=_one_of("--stdin", text("stdin"), ("", *ask.STDIN)),
         stdout=_one_of("--stdout", text("stdout"), ("", *ask.STDOUT)),
         stderr=_one_of("--stderr", text("stderr"), ("", *ask.STDOUT)),
-        oom_score_adj=_integer("--oom-score-adj", text("oom-score-adj"), -1000, 1000),
+        oom_score_adj=integer_of("--oom-score-adj", text("oom-score-adj"), -1000, 1000),
         caps_retain=_capabilities(words("caps-retain")),
         caps_remove=_capabilities(words("caps-remove")),
         no_new_privileges=flags["no-new-privileges"] is True if "no-new-privileges" in flags else None,
         seccomp=text("seccomp"),
         devices=tuple(_device(item) for item in words("device")),
         io=tuple(_io(item) for item in words("io")),
-        mounts=(*everywhere, *(_mount(item) for item in words("mount"))),
+        mounts=(*everywhere, *map(_mount, words("mount")), *map(_own_mount, words("mnt-volume"))),
         annotations=annotations,
-        user_annotations=tuple(_pair("--user-annotation", item) for item in words("user-annotation")),
-        user_labels=tuple(_pair("--user-label", item) for item in words("user-label")),
+        user_annotations=tuple(pair_of("--user-annotation", item) for item in words("user-annotation")),
+        user_labels=tuple(pair_of("--user-label", item) for item in words("user-label")),
         signature=os.path.abspath(text("signature")) if text("signature") else "",
         fatal=flags.get("fatal") is not False and policies.switch(dict(annotations), policies.FATAL, default=True),
         **_restart(text("restart"), text("restart-delay"), dict(annotations)),
@@ -278,7 +296,8 @@ def _log_size(text: str) -> int:
     return value
 
 
-def _integer(flag: str, text: str, low: int, high: int) -> int | None:
+def integer_of(flag: str, text: str, low: int, high: int) -> int | None:
+    """Return the number that ``flag`` was given; None if it was given nothing. Raises: UsageError."""
     if not text:
         return None
     if not _number(text.removeprefix("-")) or not low <= int(text) <= high:
@@ -311,7 +330,7 @@ def _memory(text: str) -> int:
 def _gids(lists: tuple[str, ...]) -> tuple[int, ...] | None:
     words = [word.strip() for text in lists for word in text.split(",") if word.strip()]
     for word in words:
-        _integer("--supplementary-gids", word, 0, (1 << 32) - 2)
+        integer_of("--supplementary-gids", word, 0, (1 << 32) - 2)
     return tuple(map(int, words)) if lists else None
 
 
@@ -345,7 +364,7 @@ def _env_file(path: str) -> list[str]:
 
 
 def _annotation(text: str) -> tuple[str, str]:
-    name, value = _pair("--annotation", text)
+    name, value = pair_of("--annotation", text)
     if not _is_identifier(name):
         raise UsageError(
             f"--annotation {name!r} is no AC Identifier", hint="example.com/name; --user-annotation takes any name"
@@ -353,7 +372,8 @@ def _annotation(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _pair(flag: str, text: str) -> tuple[str, str]:
+def pair_of(flag: str, text: str) -> tuple[str, str]:
+    """Split NAME=VALUE. Raises: UsageError."""
     name, _, value = _env(flag, text).partition("=")
     return name, value
 
@@ -364,7 +384,7 @@ def _boolean(flag: str, key: str, text: str) -> bool:
     return text == "true"
 
 
-def _fields(flag: str, text: str, allowed: tuple[str, ...]) -> dict[str, str]:
+def fields_of(flag: str, text: str, allowed: tuple[str, ...]) -> dict[str, str]:
     """Split ``key=value,key=value``; ``\\,`` is a comma within a value."""
     fields: dict[str, str] = {}
     for part in (part.replace("\0", ",") for part in text.replace("\\,", "\0").split(",")):
@@ -382,9 +402,9 @@ def _fields(flag: str, text: str, allowed: tuple[str, ...]) -> dict[str, str]:
 def _volume(text: str, *, whole: bool) -> Volume:
     name, _, rest = text.partition(",")
     flag = f"--volume {name}"
-    if not _is_ac_name(name):
+    if not is_ac_name(name):
         raise UsageError(f"--volume {name!r} is no name of a volume", hint="--volume NAME,kind=host,source=/DIRECTORY")
-    fields = _fields(flag, rest, ("kind", "source", "readOnly", "recursive", "mode", "uid", "gid")) if rest else {}
+    fields = fields_of(flag, rest, ("kind", "source", "readOnly", "recursive", "mode", "uid", "gid")) if rest else {}
     kind = fields.get("kind", "")
     if kind == "host":
         _only(flag, fields, ("kind", "source", "readOnly", "recursive"))
@@ -409,8 +429,8 @@ def _volume(text: str, *, whole: bool) -> Volume:
         kind="empty",
         read_only=_read_only(flag, fields),
         mode=int(mode, 8),
-        uid=_integer(f"{flag}: uid", fields.get("uid", ""), 0, (1 << 32) - 2) or 0,
-        gid=_integer(f"{flag}: gid", fields.get("gid", ""), 0, (1 << 32) - 2) or 0,
+        uid=integer_of(f"{flag}: uid", fields.get("uid", ""), 0, (1 << 32) - 2) or 0,
+        gid=integer_of(f"{flag}: gid", fields.get("gid", ""), 0, (1 << 32) - 2) or 0,
     )
 
 
@@ -425,7 +445,7 @@ def _only(flag: str, fields: dict[str, str], allowed: tuple[str, ...]) -> None:
 
 
 def _mount(text: str) -> Mount:
-    fields = _fields("--mount", text, ("volume", "target"))
+    fields = fields_of("--mount", text, ("volume", "target"))
     volume, target = fields.get("volume", ""), fields.get("target", "")
     if not volume or not target:
         raise UsageError(f"--mount {text!r} needs a volume and a target", hint="--mount volume=NAME,target=/PATH")
@@ -433,19 +453,33 @@ def _mount(text: str) -> Mount:
     return Mount(volume=volume, target=target if target.startswith("/") else f"/{target}")
 
 
-def _port(text: str) -> Port:
+def port_of(text: str) -> Port:
     """Read ``NAME:[HOSTIP:]HOSTPORT``."""
     name, _, rest = text.partition(":")
     address, _, number = rest.rpartition(":")
     hint = f"--port={name or 'NAME'}:[HOSTIP:]HOSTPORT"
-    if not _is_ac_name(name) or not number:
+    if not is_ac_name(name) or not number:
         raise UsageError(f"--port {text!r} cannot be read", hint=hint)
     parts = address.split(".")
     if address and not (len(parts) == 4 and all(_number(part) and int(part) < 256 for part in parts)):
         raise UsageError(
             f"--port {text!r}: {address!r} is not an IPv4 address", hint=f"{hint}; without it, all of them"
         )
-    return Port(name=name, host_ip=address, host_port=_integer(f"--port {name}: host port", number, 1, 65535) or 0)
+    return Port(name=name, host_ip=address, host_port=integer_of(f"--port {name}: host port", number, 1, 65535) or 0)
+
+
+def _own_mount(text: str) -> Mount:
+    """Read ``name=,kind=,source=,target=...``: a volume that only one app has, as rkt's app add has it."""
+    known = ("name", "target", "kind", "source", "readOnly", "recursive", "mode", "uid", "gid")
+    fields = fields_of("--mnt-volume", text, known)
+    name, target = fields.pop("name", ""), fields.pop("target", "")
+    if not name or not target:
+        raise UsageError(
+            f"--mnt-volume {text!r} needs a name and a target",
+            hint="--mnt-volume=name=NAME,kind=host,source=/DIRECTORY,target=/PATH",
+        )
+    own = _volume(",".join([name, *(f"{key}={value}" for key, value in fields.items())]), whole=True)
+    return Mount(volume=name, target=_absolute("--mnt-volume: target", target), own=own)
 
 
 def _device(text: str) -> Device:
@@ -460,6 +494,6 @@ def _io(text: str) -> IoLimit:
     path, colon, rest = text.partition(":")
     if not colon or not path.startswith("/"):
         raise UsageError(f"--io {text!r} cannot be read", hint="--io /dev/DISK:rbps=10M,wiops=500")
-    fields = _fields("--io", rest, ("rbps", "wbps", "riops", "wiops"))
+    fields = fields_of("--io", rest, ("rbps", "wbps", "riops", "wiops"))
     numbers = {key: _quantity(f"--io {path}: {key}", value) for key, value in fields.items()}
     return IoLimit(path=path, **numbers)

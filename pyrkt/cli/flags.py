@@ -258,6 +258,42 @@ ENTER = (
     ),
     Flag(name="detach", kind="bool", aliases=("d",), help="Do not wait; it gets no input, and nobody its output."),
 )
+_IN_SANDBOX = (
+    *("volume", "set-env", "set-env-file", "no-overlay", "private-users", "strict", "nested-volumes", "linked-volumes"),
+    *("log", "log-size", "log-files", "exit-policy"),
+)
+SANDBOX = (
+    _RUN[1],
+    Flag(name="foreground", kind="bool", help="Stay, as the pod's supervisor, as rkt does: for a unit of systemd."),
+    *_NETWORK[:-1],
+    Flag(
+        name="port",
+        kind="list",
+        metavar="NAME:PROTOCOL:PODPORT:[HOSTIP]:HOSTPORT",
+        help="Publish a port of the pod on the host.",
+    ),
+    *(flag for flag in _POD if flag.name in _IN_SANDBOX),
+    Flag(name="annotation", kind="list", metavar="NAME=VALUE", help="Annotation of the pod."),
+    Flag(name="user-annotation", kind="list", metavar="NAME=VALUE", help="Annotation without meaning to pyrkt."),
+    Flag(name="user-label", kind="list", metavar="NAME=VALUE", help="Label without meaning to pyrkt."),
+    _NAME.replace(binds="pod", help="A short name of the pod."),
+)
+ADD = tuple(
+    flag.replace(binds="both")
+    for flag in (
+        _NAME.replace(help="The app's name. Default: the last part of the image's."),
+        *_APP,
+        Flag(
+            name="mnt-volume",
+            kind="list",
+            metavar="name=NAME,kind=host|empty[,source=DIR],target=PATH[,readOnly=B]...",
+            help="Mount a volume that only this app has.",
+        ),
+        Flag(name="mount", kind="list", metavar="volume=NAME,target=PATH", help="Mount a volume of the sandbox."),
+        *_PULL,
+        _QUIET,
+    )
+)
 FETCH = (
     Flag(name="full", kind="bool", help="Print the whole id."),
     Flag(name="json", kind="bool", help="Print one JSON object an image."),

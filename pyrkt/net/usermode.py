@@ -33,7 +33,7 @@ ADDRESS, PREFIX, GATEWAY = "10.0.2.100", 24, "10.0.2.2"
 _PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _SLIRP_DNS, _PASTA_DNS = "10.0.2.3", "169.254.1.1"
 _SECONDS = 20.0
-_PID, _API = "pid", "api"
+_PID, _API, _DNS = "pid", "api", "dns"
 _DOCTOR = "pyrkt doctor says what works here"
 _LEAST_FREE = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
@@ -240,6 +240,17 @@ def save(directory: str, helper: Helper) -> None:
     """Note the ``helper`` of a pod, so that whoever clears up finds it."""
     with open(f"{directory}/helper", "w", encoding="ascii") as file:
         file.write(f"{helper.pid} {process.start_time(helper.pid)}\n")
+    with open(f"{directory}/{_DNS}", "w", encoding="ascii") as file:
+        file.write(helper.dns)
+
+
+def dns(directory: str) -> str:
+    """Return the name server that the helper of a pod is; "" if it is none."""
+    try:
+        with open(f"{directory}/{_DNS}", encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def stop(directory: str) -> None:
@@ -251,7 +262,7 @@ def stop(directory: str) -> None:
         number, started = _unnoted(directory), -1
     if number > 0 and started in (-1, process.start_time(number)):
         _end(number)
-    for name in ("helper", _PID, _API, "log"):
+    for name in ("helper", _DNS, _PID, _API, "log"):
         try:
             os.unlink(f"{directory}/{name}")
         except OSError:

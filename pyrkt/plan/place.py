@@ -7,7 +7,11 @@ from struct import Struct
 from pyrkt.base.record import Record
 from pyrkt.spec.layout import ResctrlLayout
 
-_POLICY = Struct("<4I2q")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrkt.base.reader import Reader
+
+_POLICY, _MOST = Struct("<4I2q"), (1 << 31) - 1
 
 
 class Streams(Record):
@@ -126,6 +130,11 @@ class Policy(Record):
     signal: int = 0
     delay_ms: int = 1_000
     grace_ms: int = 10_000
+
+    @classmethod
+    def read(cls, r: Reader) -> Policy:
+        """Read an object with all fields. Raises: InvalidSpec."""
+        return cls(**{field: r[field].integer(0, _MOST) for field in cls._fields})
 
     def pack(self) -> bytes:
         """Return the bytes of stage1's ``struct policy``."""

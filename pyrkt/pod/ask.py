@@ -146,7 +146,7 @@ class PodAsk(Record):
     as it stands. ``nested_volumes``, ``linked_volumes``: a volume may lie in another one; its source may be a symlink.
     ``exit_policy``: the pod ends when an app has failed ("any-failure"), when all have ended ("all"), or when one
     has ("any"); in each case when none is left. ``log``: "file", "journald" (there, too) or "none"; of ``log_files``
-    files, ``log_size`` bytes each.
+    files, ``log_size`` bytes each. ``is_mutable``: apps may be added, and it goes on when none is left.
     """
 
     apps: tuple[App, ...]
@@ -168,6 +168,7 @@ class PodAsk(Record):
     strict: bool = False
     nested_volumes: bool = False
     linked_volumes: bool = False
+    is_mutable: bool = False
     ports: tuple[Port, ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
     user_annotations: tuple[tuple[str, str], ...] = ()

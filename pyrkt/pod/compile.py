@@ -28,7 +28,7 @@ from pyrkt.spec.runtime import Linux, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pyrkt.kernel.host import Host
     from pyrkt.plan.steps import Plan
@@ -66,7 +66,6 @@ class AppPlan(Record):
 
 
 NO_WIRES = Wires()
-_MOST = (1 << 31) - 1
 _NONE = steps.Plan(steps=())
 FIRST_PLAN = 200
 """The descriptor of the first app's plan; the supervisor opens a hundred of its own at most."""
@@ -140,6 +139,26 @@ def compiled(
         apps=tuple(plans),
         remove=tuple(directory for layout in everything for directory in layout.remove),
         kill=tuple(file for layout in everything for file in layout.kill),
+        remarks=tuple(dict.fromkeys((*remarks, *warned))),
+    )
+
+
+def added(part: Part, path: str, uuid: str, on_failure: tuple[str, ...]) -> Compiled:
+    """Return the plans of an app that is added to the running pod in ``path``; the first is its own.
+
+    Raises: as ``compiled``.
+    """
+    host = kernel_host.probe()
+    remarks: list[str] = []
+    layout = _layout(part.config, remarks, rootless=not host.privileged)
+    place = app_place(part, Where(path=path, uuid=uuid, detach=True), on_failure)
+    plans = app_plans(part, path, host, layout, place, 0)
+    warned = [text for each in plans for text in each.plan.warnings]
+    return Compiled(
+        plan=plans[0].plan,
+        apps=tuple(plans),
+        remove=layout.remove,
+        kill=layout.kill,
         remarks=tuple(dict.fromkeys((*remarks, *warned))),
     )
 
@@ -273,7 +292,7 @@ def read_parts(path: str) -> tuple[Part, ...]:
             pre_start=app["preStart"].texts(),
             post_stop=app["postStop"].texts(),
             wish=Wish.read(app["streams"]),
-            policy=Policy(**{field: app["policy"][field].integer(0, _MOST) for field in Policy._fields}),
+            policy=Policy.read(app["policy"]),
             flavour=flavour,
         )
         for app in recipe["apps"].items()
@@ -316,7 +335,12 @@ def write_plan(path: str, found: Compiled) -> None:
             write_new(f"{path}/{each.bundle}", each.text.encode(), 0o600)
     write_new(f"{path}/members", "".join(f"{each.number} {each.file}\n" for each in found.apps).encode())
     # Before the first cgroup is made: whatever is killed when, gc knows what to look for.
-    write_new(f"{path}/cgroups", fastjson.dumps({"remove": list(found.remove), "kill": list(found.kill)}).encode())
+    write_new(f"{path}/cgroups", cgroups_text(found.remove, found.kill).encode())
+
+
+def cgroups_text(remove: Iterable[str], kill: Iterable[str]) -> str:
+    """Return the text of a pod's file "cgroups": the directories to remove, deepest first, and what ends them."""
+    return fastjson.dumps({"remove": list(dict.fromkeys(remove)), "kill": list(dict.fromkeys(kill))})
 
 
 def write_encoded(file: str, causes: str, plan: Plan) -> None:

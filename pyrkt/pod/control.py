@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 STATUS, END, ADD, START, STOP, REMOVE, SIGNAL = range(1, 8)
 _REQUEST, _NAME, _ANSWER = Struct("<2Iq"), 64, Struct("<i2Ii2q2iq")
 _MOST_SAID = 4096
+PATIENCE_S = 20.0
+"""Seconds for what a supervisor answers at once, however busy the machine is."""
 _STAGES = ("", "created", "starting", "running", "stopping", "restarting", "exited")
 
 _REASONS: dict[int, tuple[type[PyrktError], str, str]] = {
@@ -46,6 +48,11 @@ class AppState(Record):
     restarts: int
     code: int
     delay_ms: int = 0
+
+    @property
+    def runs(self) -> bool:
+        """Whether the supervisor has something to do for it, be it only to wait."""
+        return self.state not in ("created", "exited")
 
 
 class Request(Record):

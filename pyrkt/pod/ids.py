@@ -18,7 +18,7 @@ from pyrkt.pod.directory import write_new
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pyrkt.pod.directory import Held, Pods
+    from pyrkt.pod.directory import Held, Pod, Pods
 
 HELPER_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Where stage1 looks for newuidmap and newgidmap."""
@@ -62,6 +62,17 @@ def mappings(*, private: bool, pods: Pods, pod: Held) -> Mappings:
     write_new(f"{pod.path}/userns", str(base).encode())
     spans = (IdRange(container=0, host=base, size=RANGE),)
     return Mappings(uids=spans, gids=spans, shift=base)
+
+
+def recorded(pod: Pod) -> Mappings:
+    """Return the mappings that ``pod`` was made with."""
+    if needs_user_namespace():
+        return rootless()
+    text = pod.read("userns").strip()
+    if not (text.isascii() and text.isdigit()):
+        return Mappings()
+    spans = (IdRange(container=0, host=int(text), size=RANGE),)
+    return Mappings(uids=spans, gids=spans, shift=int(text))
 
 
 def rehearsed(*, private: bool) -> Mappings:

@@ -227,7 +227,7 @@ def _help(pod: str, request: Request, first: int) -> None:
         }
         write_file(f"{pod}/{INFO}", fastjson.dumps([info]), mode=0o644, durable=False)
         if request.dns:
-            resolver.fill(pod, (), last=helper.dns)
+            resolver.fill(_apps(pod), (), last=helper.dns)
     except BaseException:
         usermode.stop(directory)
         raise
@@ -279,7 +279,23 @@ def _attach(pod: str, uuid: str, attachments: tuple[Attachment, ...], request: R
         _verify(attachment, found)
     write_file(f"{pod}/{INFO}", fastjson.dumps([_info(*pair) for pair in results]), mode=0o644, durable=False)
     if request.dns:
-        resolver.fill(pod, tuple(found.dns for _, found in results))
+        resolver.fill(_apps(pod), tuple(found.dns for _, found in results))
+
+
+def _apps(pod: str) -> list[str]:
+    return [f"{pod}/apps/{name}" for name in os.listdir(f"{pod}/apps")]
+
+
+def resolve(pod: str, app: str) -> None:
+    """Tell an app that comes later, in the directory ``app``, of the name servers of the pod's networks."""
+    request = read_request(pod)
+    if request is None or not request.dns:
+        return
+    if _by_helper(request):
+        resolver.fill((app,), (), last=usermode.dns(f"{pod}/{cache.DIRECTORY}"))
+        return
+    attached = [attachment for _, attachment in _remembered(pod) if attachment is not None]
+    resolver.fill((app,), tuple(result.parse(each.result, "the result of a network").dns for each in attached))
 
 
 def _added(pod: str, attachment: Attachment) -> Any:

@@ -14,7 +14,7 @@ from pyrkt.base.undo import Undo
 from pyrkt.bundle.write import config_text, write
 from pyrkt.image.unpack.flatten import flatten
 from pyrkt.metadata import token as tokens
-from pyrkt.pod import configure, directory, flavours, ids, measure, reified, served, service, signs, verdicts
+from pyrkt.pod import configure, directory, flavours, ids, kept, measure, reified, served, service, signs, verdicts
 from pyrkt.pod.compile import SHARED, Shared, compiled, write_plan
 from pyrkt.pod.directory import save_uuid, write_new
 from pyrkt.pod.flavour import FLAVOUR
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from pyrkt.pod.images import Source
     from pyrkt.spec.appc import PodManifest
     from pyrkt.store import ImageRecord, Rootfs
+
+
+MOST_APPS, LONGEST_NAME = 64, 63
+"""Of a pod, and of an app: stage1's MAX_APPS and APP_NAME."""
 
 
 class Chosen(Record):
@@ -77,10 +81,19 @@ def prepare(ask: PodAsk, pods: Pods, source: Source, *, uuid_file: str = "", det
     return Made(pod=pod, images=tuple(record.id for record in images), remarks=remarks)
 
 
+def check_length(name: str) -> None:
+    """Refuse a name that the pod's supervisor has no room for."""
+    if len(name) > LONGEST_NAME:
+        raise UsageError(f"the name {name!r} has more than {LONGEST_NAME} characters", hint="--name=SHORTER")
+
+
 def _check_names(ask: PodAsk, images: list[ImageRecord]) -> None:
+    if len(images) > MOST_APPS:
+        raise UsageError(f"a pod of {len(images)} apps: {MOST_APPS} at most", hint="make more pods")
     seen: set[str] = set()
     for app, record in zip(ask.apps, images, strict=True):
         name = configure.app_name(app, record)
+        check_length(name)
         if name in seen:
             raise UsageError(f"two of the apps are named {name!r}", hint=f"{app.image} --name=ANOTHER")
         seen.add(name)
@@ -96,15 +109,21 @@ def _fill(
     final = pods.path(directory.RUN, pod.uuid)
     spaces = ids.mappings(private=ask.private_users, pods=pods, pod=pod)
     place = placed(ask, pod.uuid, final, spaces, source, tokens.new())
-    chosen = tuple(_choose(ask, app, record, source, place) for app, record in zip(ask.apps, images, strict=True))
+    chosen = tuple(choose(ask, app, record, source, place) for app, record in zip(ask.apps, images, strict=True))
     limits, judged = _judge(pod, ask, chosen, place)
-    _directories(pod, ask, spaces)
+    for name in ("apps", "logs", "status", "volumes", *([flavours.STATE] if ask.flavour.is_foreign else ())):
+        os.mkdir(f"{pod.path}/{name}", 0o700)
+    make_volumes(pod.path, ask, spaces)
     copied = not ask.overlay or spaces.shifted
-    parts = tuple(_write_app(pod, one, source, ask, copied=copied, shift=spaces.shift) for one in chosen)
+    apps = f"{pod.path}/apps"
+    parts = tuple(write_app(apps, one, source, ask, copied=copied, shift=spaces.shift) for one in chosen)
     parts = tuple(part.replace(flavour=ask.flavour) for part in parts)
     write_new(f"{pod.path}/{FLAVOUR}", ask.flavour.text().encode("utf-8", "surrogateescape"))
     manifest = _documents(pod, ask, chosen, source, place.token)
-    shared = Shared(config=configure.shared(ask, limits, [one.bundle for one in chosen], place))
+    config = configure.shared(ask, limits, [one.bundle for one in chosen], place)
+    shared = Shared(config=config, is_mutable=ask.is_mutable)
+    if ask.is_mutable:
+        kept.write(pod.path, ask)
     write_recipe(pod.path, shared, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
     if ask.net not in ("none", "host"):
@@ -125,7 +144,7 @@ def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Sourc
     write_new(f"{pod.path}/pod", served.said(manifest))
     images = served.images(manifest, [one.record for one in chosen], source.store)
     write_new(f"{pod.path}/{service.FILE}", served.table(pod.uuid, token, manifest, images))
-    measure.write_origins(pod.path, [_origin(one, source) for one in chosen])
+    measure.write_origins(pod.path, [origin(one, source) for one in chosen])
     return manifest
 
 
@@ -163,13 +182,14 @@ def _request(pod: Held, ask: PodAsk, manifest: PodManifest, bandwidth: dict[str,
     write_request(pod.path, request)
 
 
-def _choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: configure.Place) -> Chosen:
+def choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: configure.Place) -> Chosen:
+    """Return the app with its container. Raises: what configuring raises."""
     name = configure.app_name(app, record)
     found = configure.compose(ask, app, record, source.store, place)
     return Chosen(app=app, record=record, name=name, bundle=found)
 
 
-def _origin(one: Chosen, source: Source) -> dict[str, Any]:
+def origin(one: Chosen, source: Source) -> dict[str, Any]:
     """Return where the app's image is from, with all those that it was rendered of."""
     images = source.store.images
     below: dict[str, ImageRecord] = {}
@@ -182,13 +202,14 @@ def _origin(one: Chosen, source: Source) -> dict[str, Any]:
     return measure.origin(one.name, one.record, below.values())
 
 
-def _directories(pod: Held, ask: PodAsk, spaces: ids.Mappings) -> None:
-    for name in ("apps", "logs", "status", "volumes", *([flavours.STATE] if ask.flavour.is_foreign else ())):
-        os.mkdir(f"{pod.path}/{name}", 0o700)
+def make_volumes(path: str, ask: PodAsk, spaces: ids.Mappings) -> None:
+    """Make the directories of the empty volumes of the pod in ``path``; those that are there stay as they are."""
     for name, volume in configure.empty_volumes(ask):
+        if os.path.lexists(f"{path}/volumes/{name}"):
+            continue
         owner = ids.on_host(spaces.uids, volume.uid), ids.on_host(spaces.gids, volume.gid)
         try:
-            _make_directory(f"{pod.path}/volumes/{name}", volume.mode, *owner)
+            _make_directory(f"{path}/volumes/{name}", volume.mode, *owner)
         except PermissionError:
             raise NoPermission(
                 f"volume {name}: an ordinary user cannot give a directory to {volume.uid}:{volume.gid}",
@@ -196,9 +217,9 @@ def _directories(pod: Held, ask: PodAsk, spaces: ids.Mappings) -> None:
             ) from None
 
 
-def _write_app(pod: Held, one: Chosen, source: Source, ask: PodAsk, *, copied: bool, shift: int) -> Part:
-    """Write the app's bundle; its root is an overlay over the image's trees, or a copy of them."""
-    home = f"{pod.path}/apps/{one.name}"
+def write_app(path: str, one: Chosen, source: Source, ask: PodAsk, *, copied: bool, shift: int) -> Part:
+    """Write the app's bundle below ``path``; its root is an overlay over the image's trees, or a copy of them."""
+    home = f"{path}/{one.name}"
     os.mkdir(home, 0o700)
     part = configure.part(ask, one.name, one.app, one.bundle)
     root = configure.rootfs(source.store, one.record)
@@ -249,17 +270,18 @@ def _make_directory(path: str, mode: int, uid: int, gid: int) -> None:
 
 def write_recipe(path: str, shared: Shared, parts: tuple[Part, ...], *, detach: bool) -> None:
     """Write what the pod's plan was made of, and for what, so that run-prepared knows whether it still fits."""
-    apps = [
-        {
-            "name": part.name,
-            "lowers": list(part.lowers),
-            "preStart": list(part.pre_start),
-            "postStop": list(part.post_stop),
-            "policy": {field: getattr(part.policy, field) for field in part.policy._fields},
-            "streams": part.wish.as_json(),
-        }
-        for part in parts
-    ]
     write_new(f"{path}/{SHARED}", config_text(shared.config).encode())
-    write_new(f"{path}/recipe", fastjson.dumps({"apps": apps}).encode())
+    write_new(f"{path}/recipe", fastjson.dumps({"apps": list(map(recipe_entry, parts))}).encode())
     write_new(f"{path}/made", made(detach=detach).encode())
+
+
+def recipe_entry(part: Part) -> dict[str, Any]:
+    """Return what the plans of one app were made of, beside its config.json."""
+    return {
+        "name": part.name,
+        "lowers": list(part.lowers),
+        "preStart": list(part.pre_start),
+        "postStop": list(part.post_stop),
+        "policy": {field: getattr(part.policy, field) for field in part.policy._fields},
+        "streams": part.wish.as_json(),
+    }

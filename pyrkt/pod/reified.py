@@ -23,7 +23,7 @@ from pyrkt.spec import appc
 from pyrkt.spec.appc_types import ARCHITECTURES, is_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pyrkt.bundle.assemble import Bundle
     from pyrkt.pod.ask import App, PodAsk, Port, Volume
@@ -45,33 +45,43 @@ class Part(Record):
 
 def manifest(ask: PodAsk, parts: Sequence[Part], store: Store) -> appc.PodManifest:
     """Return the manifest of the pod that ``parts`` are, as ``ask`` wanted it."""
-    volumes = [_volume(volume, volume.name) for volume in ask.volumes]
-    apps = []
-    for part in parts:
-        names = {volume.name for volume in volumes}
-        mounts, implicit = _mounts(part, names, configure.rootfs(store, part.record))
-        volumes += implicit
-        apps.append(
-            appc.PodApp(
-                name=part.name,
-                image_id=image_id(part.record, store),
-                image_name=_identifier(part.record.name),
-                image_labels=_labels(part.record),
-                app=_app(part, store),
-                read_only_root_fs=part.app.readonly_rootfs,
-                mounts=mounts,
-                annotations=dict(part.app.annotations),
-            )
-        )
-    return appc.PodManifest(
-        apps=tuple(apps),
-        volumes=tuple(volumes),
+    made = appc.PodManifest(
+        apps=(),
+        volumes=tuple(_volume(volume, volume.name) for volume in ask.volumes),
         isolators=configure.pod_isolators(ask),
         annotations=dict(ask.annotations),
         ports=tuple(map(_port, ask.ports)),
         user_annotations=dict(ask.user_annotations),
         user_labels=dict(ask.user_labels),
     )
+    for part in parts:
+        made = with_app(made, part, store)
+    return made
+
+
+def with_app(pod: appc.PodManifest, part: Part, store: Store) -> appc.PodManifest:
+    """Return the manifest ``pod`` with one more app, and with the volumes that only this one has."""
+    names = {volume.name for volume in pod.volumes}
+    mounts, implicit = _mounts(part, names, configure.rootfs(store, part.record))
+    app = appc.PodApp(
+        name=part.name,
+        image_id=image_id(part.record, store),
+        image_name=_identifier(part.record.name),
+        image_labels=_labels(part.record),
+        app=_app(part, store),
+        read_only_root_fs=part.app.readonly_rootfs,
+        mounts=mounts,
+        annotations=dict(part.app.annotations),
+    )
+    return replace(pod, apps=(*pod.apps, app), volumes=(*pod.volumes, *implicit))
+
+
+def without_app(pod: appc.PodManifest, name: str, own: Collection[str]) -> appc.PodManifest:
+    """Return the manifest ``pod`` without the app ``name``, and its volumes that are none of the pod's ``own``."""
+    apps = tuple(app for app in pod.apps if app.name != name)
+    used = {mount.volume for app in apps for mount in app.mounts}
+    volumes = tuple(each for each in pod.volumes if each.name in used or each.name in own)
+    return replace(pod, apps=apps, volumes=volumes)
 
 
 def _volume(volume: Volume, name: str) -> appc.Volume:

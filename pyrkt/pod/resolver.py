@@ -17,15 +17,15 @@ HOST = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
 """Where the host has its own: the first names the servers behind a resolver that listens on the host's loopback."""
 
 
-def fill(pod: str, found: Iterable[Dns], host: Iterable[str] = HOST, last: str = "") -> None:
-    """Write the first of ``found`` that says something to the files that the apps of the pod see.
+def fill(apps: Iterable[str], found: Iterable[Dns], host: Iterable[str] = HOST, last: str = "") -> None:
+    """Write the first of ``found`` that says something to the files that ``apps``, directories of a pod's, see.
 
     Where none does, and the app has no name server by itself either, it gets the host's: all but those on the host's
     loopback, which is not the pod's; and if there is no other, the server ``last``.
     """
     dns = next((each for each in found if each), None)
-    for app in os.listdir(f"{pod}/apps"):
-        path = f"{pod}/apps/{app}/files/{FILE}"
+    for app in apps:
+        path = f"{app}/files/{FILE}"
         if not os.path.exists(path):
             continue
         if dns is not None:

@@ -160,7 +160,17 @@ def _members(path: str) -> list[tuple[int, str]]:
 def pieces(path: str) -> tuple[Piece, list[tuple[str, Piece]]]:
     """Return the plan of the pod in ``path``, and those of its apps, each with the name of its file."""
     own, found = _read(path)
-    return own, list(zip((name for _, name in _members(path)), found.values(), strict=True))
+    members = list(zip((name for _, name in _members(path)), found.values(), strict=True))
+    return own, [*members, *((name, read_piece(path, name)) for name in _added(path, {name for name, _ in members}))]
+
+
+def _added(path: str, known: set[str]) -> list[str]:
+    """Return the plans of apps that came later than the pod, each as the name of its file."""
+    found = []
+    for app in sorted(os.listdir(f"{path}/apps")):
+        names = (f"apps/{app}/{part}plan" for part in ("pre-start.", "", "post-stop."))
+        found += [name for name in names if name not in known and os.path.exists(f"{path}/{name}")]
+    return found
 
 
 def read_piece(path: str, name: str) -> Piece:

@@ -40,6 +40,7 @@ class AppStatus(Record):
     created: float = 0.0
     started: float = 0.0
     finished: float = 0.0
+    restarts: int = 0
     mounts: tuple[dict[str, Any], ...] = ()
     user_annotations: dict[str, str] = {}  # noqa: RUF012 - records are frozen, and nobody writes to it
     user_labels: dict[str, str] = {}  # noqa: RUF012
@@ -241,10 +242,16 @@ def _app(pod: Pod, app: Reader, volumes: dict[str, Reader], *, running: bool) ->
         created=changed(f"{home}/config.json"),
         started=started,
         finished=changed(f"{pod.path}/status/{name}") if exited else 0.0,
+        restarts=_number(pod.read(f"status/{name}.restarts")),
         mounts=tuple(_mount(pod, mount, volumes) for mount in app["mounts"].items()),
         user_annotations=app["app"]["userAnnotations"].text_map(),
         user_labels=app["app"]["userLabels"].text_map(),
     )
+
+
+def _number(text: str) -> int:
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
 
 
 def app_cgroups(pod: Pod, name: str) -> tuple[str, ...]:
@@ -287,7 +294,7 @@ def as_json(found: Status) -> dict[str, Any]:
     The pod's times are in seconds, those of its apps in nanoseconds (rkt 1.30, api/v1: both since 1970). Beyond rkt:
     ``short_name``, ``net``, ``pid`` and ``stage1`` of the pod, ``image_name``, ``bundle`` and ``cgroups`` of an app.
     """
-    apps = [_app_json(app) for app in found.apps]
+    apps = [app_json(app) for app in found.apps]
     value = {
         "name": found.uuid,
         "short_name": found.name,
@@ -306,13 +313,15 @@ def as_json(found: Status) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item or key in ("name", "state", "app_names")}
 
 
-def _app_json(app: AppStatus) -> dict[str, Any]:
+def app_json(app: AppStatus) -> dict[str, Any]:
+    """Return an app as rkt prints it, absent values left out."""
     value = {
         "name": app.name,
         "state": app.state,
         "created_at": _nanoseconds(app.created),
         "started_at": _nanoseconds(app.started),
         "finished_at": _nanoseconds(app.finished),
+        "restarts": app.restarts,
         "image_id": app.image_id,
         "image_name": app.image_name,
         "bundle": app.bundle,

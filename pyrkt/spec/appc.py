@@ -393,6 +393,14 @@ class PodManifest:
     @classmethod
     def parse(cls, r: Reader) -> Self:
         """Read a pod manifest. Raises: InvalidSpec, also for an isolator it does not know: an operator wrote it."""
+        manifest = cls.parse_reified(r)
+        if not manifest.apps:
+            raise r["apps"].citing("appc 0.8, pod manifest").fail("pod must contain at least one application")
+        return manifest
+
+    @classmethod
+    def parse_reified(cls, r: Reader) -> Self:
+        """Read the manifest of a pod of ours, which may have no apps (yet). Raises: InvalidSpec."""
         r = r.citing("appc 0.8, pod manifest")
         manifest = cls(
             ac_version=ac.header(r, "PodManifest"),
@@ -404,8 +412,6 @@ class PodManifest:
             user_annotations=r["userAnnotations"].text_map(),
             user_labels=r["userLabels"].text_map(),
         )
-        if not manifest.apps:
-            raise r["apps"].fail("pod must contain at least one application")
         known_only(r["isolators"])
         _mounts_have_volumes(r["apps"], manifest)
         return manifest

@@ -153,7 +153,7 @@ static i32 obey(i32 client, const struct request *request, i32 *fds)
 		if (!ended || app->waiter >= 0 || pod_is_ending())
 			return pod_is_ending() ? ESHUTDOWN : EBUSY;
 		app->waiter = client;
-		pod_start(app);
+		pod_start_anew(app);
 		return 0;
 	case STOP:
 		if (ended || app->waiter >= 0)

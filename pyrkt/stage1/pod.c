@@ -113,11 +113,11 @@ static void record(const struct app *app, const char *ending, i64 number)
 		replace_file(path, digits, text.used, 0644);
 }
 
-static void forget_record(const struct app *app)
+static void forget_record(const struct app *app, const char *ending)
 {
 	char path[PATH_MAX];
 	struct text name = TEXT(path);
-	if (status_path(&name, app, ""))
+	if (status_path(&name, app, ending))
 		sys(__NR_unlinkat, AT_FDCWD, path, 0);
 }
 
@@ -178,13 +178,21 @@ static void go_on(struct app *app, enum app_stage stage)
 		app->deadline = now_ms() + app->policy.grace_ms; /* the handler after a stopped app */
 }
 
-void pod_start(struct app *app)
+static void start(struct app *app)
 {
 	app->code = 0;
 	app->stopping = app->signalled = false;
 	app->began = now_ms();
-	forget_record(app);
+	forget_record(app, "");
 	go_on(app, FIRST);
+}
+
+void pod_start_anew(struct app *app)
+{
+	app->restarts = 0;
+	app->delay_ms = 0;
+	forget_record(app, ".restarts");
+	start(app);
 }
 
 static void signal_member(const struct app *app, int number)
@@ -314,6 +322,8 @@ static void finish(struct app *app)
 		app->stage = PAUSED;
 		app->deadline = now_ms() + app->delay_ms;
 		record(app, ".restarts", ++app->restarts);
+		control_answer(app, app->error); /* who asked for a start that came to nothing: its pre-start has failed */
+		app->error = 0;
 		return;
 	}
 	app->stage = ENDED;
@@ -489,7 +499,7 @@ static void look_at_the_clock(void)
 		if (!app->deadline || app->deadline > now)
 			continue;
 		if (app->stage == PAUSED)
-			pod_start(app);
+			start(app);
 		else if (lives(app))
 			lose_patience(app);
 		else
@@ -587,7 +597,7 @@ void pod_begin(void)
 			add_from_plan(&self.plan.steps[i]);
 	for (u32 i = 0; i < MAX_APPS; i++)
 		if (pod.apps[i].stage == IDLE)
-			pod_start(&pod.apps[i]);
+			start(&pod.apps[i]);
 	announce();
 	end_if_empty();
 }

@@ -228,7 +228,7 @@ bool pod_is_ending(void);
 struct app *pod_find(const char *name);
 struct app *pod_add(const char *name, const struct policy *policy, const i32 *plans);
 void pod_forget(struct app *app);
-void pod_start(struct app *app);
+void pod_start_anew(struct app *app);
 void pod_stop(struct app *app, i64 grace_ms);
 void pod_end(int number);
 long pod_tell(struct app *app, int number);

@@ -36,6 +36,7 @@ def options(name: str, **more: Any) -> RunOptions:
     [
         pytest.param({}, id="plain"),
         pytest.param({"net": "host", "hostname": "box"}, id="host-network"),
+        pytest.param({"host_ipc": True}, id="host-ipc"),
         pytest.param({"net": "cni", "netns": "/run/n"}, id="networks"),
         pytest.param({"userns": True, "uid_mappings": SPANS, "gid_mappings": SPANS}, id="users"),
     ],
