@@ -78,6 +78,8 @@ class Source:
         """
         if net in ("none", "host"):
             return net == "none", "" if net == "none" else "the host's network is not the pod's to limit"
+        if os.geteuid():
+            return False, "the network of an ordinary user limits no bandwidth"
         from pyrkt.net import modes  # noqa: PLC0415 - most pods have no network
         from pyrkt.pod.network import networks  # noqa: PLC0415
 

@@ -134,7 +134,14 @@ def _fill(
     write_plan(pod.path, plan)
     for record in images:
         source.store.images.touch(record.id)
-    return (*(remark for one in chosen for remark in one.remarks()), *judged.remarks(), *plan.remarks)
+    return (*_told(ask, chosen), *judged.remarks(), *plan.remarks)
+
+
+def _told(ask: PodAsk, chosen: tuple[Chosen, ...]) -> tuple[str, ...]:
+    """Return what the user should know of the pod and its apps, their isolators apart."""
+    alone = ask.ports and ask.net in ("none", "host")
+    ports = ("the ports of the pod are not published: it has no network of its own",) if alone else ()
+    return (*(remark for one in chosen for remark in one.remarks()), *ports)
 
 
 def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Source, token: str) -> PodManifest:

@@ -17,7 +17,8 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 def published(manifest: PodManifest) -> tuple[Published, ...]:
     """Return each port of the host that the reified ``manifest`` wants, with the port of the pod behind it.
 
-    Raises: UsageError for a name that no app has, or a range that leaves the ports there are.
+    Raises: UsageError for a name that no app has, or several have (appc 0.8, pods: names of ports MUST be unique among
+    the apps), or for a range that leaves the ports there are.
     """
     return tuple(one for port in manifest.ports for one in _published(port, manifest))
 
@@ -49,7 +50,12 @@ def _published(port: ExposedPort, manifest: PodManifest) -> list[Published]:
 def _inside(name: str, manifest: PodManifest) -> Port:
     """Return the port that an app calls ``name``; "8080-tcp" is a port whether an image mentions it or not."""
     ports = [port for app in manifest.apps if app.app for port in app.app.ports]
-    found = next((port for port in ports if port.name == name), None)
+    named = [port for port in ports if port.name == name]
+    if len(named) > 1:
+        raise UsageError(
+            f"two apps have a port named {name!r}: which one is published?", hint="name it by its number, as 80-tcp"
+        )
+    found = named[0] if named else None
     number, _, protocol = name.partition("-")
     if found is None and number.isdigit() and protocol in _PROTOCOLS and 0 < int(number) <= 65535:
         return Port(name=name, protocol=protocol, port=int(number))

@@ -124,6 +124,7 @@ def _facts() -> list[object]:
         [_changed(f"/usr/bin/{helper}") for helper in ("newuidmap", "newgidmap")] if os.geteuid() else [],
         _text("/proc/self/cgroup"),
         _text("/proc/self/uid_map"),
+        _text("/proc/self/oom_score_adj"),  # below which an ordinary caller's apps may not go
         mounts,
         rights,
     ]

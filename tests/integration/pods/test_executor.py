@@ -157,7 +157,7 @@ def test_each_app_has_files_of_its_own_though_the_image_is_one(tool: Pyrkt) -> N
     assert sorted(out.split()) == ["mine-a", "mine-b"]
 
 
-SPACES = "for n in pid net ipc uts mnt; do readlink /proc/self/ns/$n; done | tr '\\n' ' '; echo"
+SPACES = "echo $(for n in pid net ipc uts mnt; do readlink /proc/self/ns/$n; done)"  # in one write
 
 
 def test_the_apps_of_a_pod_share_all_namespaces_but_that_of_mounts(tool: Pyrkt) -> None:

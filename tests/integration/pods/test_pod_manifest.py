@@ -154,6 +154,13 @@ def test_a_mount_names_a_volume_of_the_pod_or_its_own(tool: Pyrkt, tmp_path: Pat
     both_ways(tool, flag, 0, "of the pod\n750\n")
 
 
+def test_ports_of_a_pod_without_a_network_are_told_of(tool: Pyrkt, tmp_path: Path) -> None:
+    ports = [{"name": "x", "hostPort": 8080, "podPort": {"name": "x", "protocol": "tcp", "port": 80}}]
+    answer = tool.call("run", manifest(tmp_path, one(tool, script("true")), ports=ports))
+    assert answer.code == 0
+    assert "the ports of the pod are not published" in answer.err
+
+
 def test_two_apps_share_a_volume(tool: Pyrkt, tmp_path: Path) -> None:
     reads = script(
         "until [ -s /dir/file ]; do sleep 0.02; done; cat /dir/file", mountPoints=[{"name": "v", "path": "/dir"}]
