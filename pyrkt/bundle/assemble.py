@@ -204,6 +204,10 @@ def _system_mounts(options: RunOptions, placed: Placed) -> tuple[Mount, ...]:
     )
     # A queue file system is its ipc namespace's, which is not that of the new user namespace (mq_overview(7)).
     left_out = ("mqueue",) if options.userns and options.host_ipc else ()
+    # With a terminal the runtime puts that there.
+    console = () if options.interactive else (defaults.NO_CONSOLE,)
     return tuple(
-        mount for mount in standard if mount.type not in left_out and not covers(placed.targets, mount.destination)
+        mount
+        for mount in (*standard, *console)
+        if mount.type not in left_out and not covers(placed.targets, mount.destination)
     )

@@ -99,6 +99,10 @@ def device_rules() -> tuple[DeviceRule, ...]:
 _PLAIN = ("nosuid", "noexec", "nodev")
 
 
+NO_CONSOLE = Mount(destination="/dev/console", type="bind", source="/dev/null", options=("bind",))
+"""appc wants a /dev/console in every app (OS-SPEC, Linux); where there is no terminal, one that nobody reads."""
+
+
 def mounts(*, host_network: bool = False, userns: bool = False, tty_group: bool = True) -> tuple[Mount, ...]:
     """Return the file systems of every container, parents first.
 

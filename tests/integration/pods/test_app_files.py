@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.pods import Pyrkt, make_aci
+from tests.support.pods import Pyrkt, end, make_aci
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
@@ -37,6 +40,26 @@ def test_device_nodes_have_their_modes_and_owners(tool: Pyrkt) -> None:
         "1777 directory",
         "666 character special file",
     ]
+
+
+def test_there_is_a_console_with_and_without_a_terminal(tool: Pyrkt) -> None:
+    # without one it is not the host's: what is written there goes nowhere
+    assert sh(tool, "stat -c '%F %t:%T' /dev/console; echo gone >/dev/console").split("\n")[0] == (
+        "character special file 1:3"
+    )
+    master, slave = pty.openpty()
+    try:
+        words = ("run", "--interactive", str(tool.base / "box.aci"), "--", "-c", "stat -c %t:%T /dev/console; tty")
+        process = tool.popen(*words, stdin=slave, stdout=slave, stderr=slave)
+        said = b""
+        while b"/dev/" not in said and select.select([master], [], [], 20)[0]:
+            said += os.read(master, 4096)
+        assert end(process) == 0
+    finally:
+        os.close(slave)
+        os.close(master)
+    # a terminal of the pod's own: 136 is the major number of those
+    assert said.startswith(b"88:")
 
 
 def test_nodes_that_may_be_made_may_not_all_be_used(tool: Pyrkt) -> None:

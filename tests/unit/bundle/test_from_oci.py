@@ -216,6 +216,7 @@ def test_confined_by_default(rootfs: Rootfs) -> None:
         "/dev/mqueue",
         "/sys",
         "/sys/fs/cgroup",
+        "/dev/console",
         "/etc/hosts",
     ]
     for target in ("/sys", "/sys/fs/cgroup", "/etc/hosts"):
