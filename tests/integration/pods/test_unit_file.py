@@ -74,7 +74,7 @@ def test_killed_nothing_of_it_goes_on(stored: Pyrkt, image: str, tmp_path: Path)
     process = started(stored, mark, image, "--", "sh", "-c", ENDS_WELL)
     uuid = mark.read_text().strip()
     inside = stored.ok("ps", uuid)
-    assert ENDS_WELL.split(";")[0] in inside
+    assert ENDS_WELL.split(";", maxsplit=1)[0] in inside
     process.kill()
     assert end(process) == -signal.SIGKILL
     assert eventually(lambda: processes(uuid) == [], 10)
