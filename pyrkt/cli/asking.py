@@ -108,10 +108,6 @@ def _by_flags(line: Line, asked: PodAsk, environ: Mapping[str, str]) -> PodAsk:
                 hint=f"--volume {mount.volume},kind=host,source=/DIRECTORY",
             )
     ports = tuple(port_of(text) for text in line.list("port"))
-    if ports and asked.net in ("none", "host"):
-        raise UsageError(
-            f"--port flag does not work with '{asked.net}' networking", hint="give a network: --net=default"
-        )
     return asked.replace(
         apps=apps,
         volumes=volumes,
@@ -164,6 +160,13 @@ def network(words: Iterable[str]) -> str:
     from pyrkt.net.modes import parse
 
     return ",".join(map(str, parse(words)))
+
+
+def check_ports(line: Line) -> None:
+    """Refuse --port without a network where it could be published. Raises: UsageError, in rkt's words."""
+    net = network(line.list("net")) if line.list("port") else ""
+    if net in ("none", "host"):
+        raise UsageError(f"--port flag does not work with '{net}' networking", hint="give a network: --net=default")
 
 
 def names(line: Line) -> Names:

@@ -39,7 +39,7 @@ _PULL = (
     Flag(name="signature", kind="text", binds="app", metavar="FILE", help="Detached signature of the image."),
 )
 
-_NETWORK = (
+NETWORK = (
     Flag(
         name="net",
         kind="optional",
@@ -238,9 +238,9 @@ def _bound(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
     return tuple(flag.replace(binds="app") for flag in flags)
 
 
-RUN = (*_RUN, *_NETWORK, *_POD, *_STAGE1, _NAME, *_PULL, _QUIET, *_bound(_APP))
-PREPARE = (*_POD, *_STAGE1, *_NETWORK[:-1], _NAME, *_PULL, _QUIET, *_bound(_APP))
-RUN_PREPARED = (*_RUN, *_NETWORK)
+RUN = (*_RUN, *NETWORK, *_POD, *_STAGE1, _NAME, *_PULL, _QUIET, *_bound(_APP))
+PREPARE = (*_POD, *_STAGE1, *NETWORK[:-1], _NAME, *_PULL, _QUIET, *_bound(_APP))
+RUN_PREPARED = (*_RUN, *NETWORK)
 ENTER = (
     Flag(name="app", kind="text", metavar="NAME", help="Which app; needed if the pod has several."),
     Flag(name="tty", kind="bool", aliases=("t",), help="Give it a terminal; the default where there is one."),

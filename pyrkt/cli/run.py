@@ -33,6 +33,7 @@ def run(words: list[str], flags: Mapping[str, Value]) -> int:
         sys.stdout.write(tables.describe("run", _USAGE, "Run images in a pod.", tables.RUN, _POLICY))
         return 0
     line = parse(words, (*tables.RUN, *tables.GLOBAL))
+    asking.check_ports(line)
     settings = settle({**flags, **line.flags})
     background = line.is_set("detach")
     if line.is_set("interactive"):
@@ -53,6 +54,8 @@ def prepare(words: list[str], flags: Mapping[str, Value]) -> int:
         sys.stdout.write(tables.describe("prepare", _USAGE, "Make a pod ready to run.", tables.PREPARE, _POLICY))
         return 0
     line = parse(words, (*tables.PREPARE, *tables.GLOBAL))
+    if "net" in line.flags:  # otherwise run-prepared will say it
+        asking.check_ports(line)
     settings = settle({**flags, **line.flags})
     pods = Pods(settings.data)
     pod = _prepared(line, settings, pods, "", detach=False)

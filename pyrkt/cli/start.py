@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyrkt.cli.grammar import Value
+    from pyrkt.cli.grammar import Line, Value
     from pyrkt.cli.settings import Settings
     from pyrkt.pod.directory import Held
 
@@ -39,16 +39,23 @@ def run_prepared(words: list[str], flags: Mapping[str, Value]) -> int:
     pod = pod_start.take(pods, line.images[0].text)
     if line.text("uuid-file-save"):
         save_uuid(line.text("uuid-file-save"), pod)
-    asked = line.list("net") or line.text("hostname") or line.text("ipc")
-    if background or interactive or asked or not pod_start.fits(pod):
+    if background or _is_changed(line) or not pod_start.fits(pod):
         from pyrkt.cli import asking
-        from pyrkt.pod.remake import remake
+        from pyrkt.pod.remake import Changes, remake
 
-        net = asking.network(line.list("net")) if line.list("net") else ""
-        name = asking.hostname(line.text("hostname"))
-        ipc = asking.ipc(line.text("ipc")) if line.text("ipc") else ""
-        remake(pods, pod, net=net, hostname=name, ipc=ipc, interactive=interactive, detach=background)
+        changes = Changes(
+            net=asking.network(line.list("net")) if line.list("net") else "",
+            names=asking.names(line),
+            hostname=asking.hostname(line.text("hostname")),
+            ipc=asking.ipc(line.text("ipc")) if line.text("ipc") else "",
+            interactive=interactive,
+        )
+        remake(pods, pod, changes, detach=background)
     return start(pods, pod, settings, background=background)
+
+
+def _is_changed(line: Line) -> bool:
+    return any(flag.name in line.flags for flag in tables.NETWORK)
 
 
 def start(pods: Pods, pod: Held, settings: Settings, *, background: bool) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pyrkt.net.conf import Network
 
+
 CAPABILITY = "portMappings"
 PORTMAP: dict[str, Any] = {"type": "portmap", "capabilities": {CAPABILITY: True}, "snat": True}
 _LISTS = "0.3.1"
@@ -49,5 +50,10 @@ def publishing(network: Network) -> Network:
     """Return ``network`` with a plugin that publishes ports: its own one, or ``portmap`` at the end."""
     if network.declares(CAPABILITY):
         return network
+    return with_plugin(network, PORTMAP)
+
+
+def with_plugin(network: Network, plugin: dict[str, Any]) -> Network:
+    """Return ``network`` with one more plugin at its end."""
     version = network.version if network.version not in ("0.1.0", "0.2.0", "0.3.0") else _LISTS
-    return network.replace(plugins=(*network.plugins, PORTMAP), version=version)
+    return network.replace(plugins=(*network.plugins, plugin), version=version)

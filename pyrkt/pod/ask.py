@@ -136,6 +136,11 @@ class Names(Record):
     hosts: str = ""
     entries: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it says anything."""
+        return bool(self.resolv or self.hosts)
+
 
 class PodAsk(Record):
     """A whole pod.

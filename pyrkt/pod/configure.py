@@ -164,6 +164,7 @@ def oci_config(record: ImageRecord, store: Store) -> ImageConfig:
 def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
     """Return what is asked of one app in ``bundle``'s words."""
     private = bool(place.uid_mappings)
+    network, netns = network_of(ask.net, place.uuid, userns=private)
     return RunOptions(
         name=name,
         pod_uuid=place.uuid,
@@ -179,9 +180,8 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
         working_dir=app.working_dir,
         readonly_rootfs=app.readonly_rootfs,
         hostname=ask.hostname,
-        net=ask.net if ask.net in ("none", "host") else "cni",
-        # A user namespace comes with a network namespace of its own, which is connected then.
-        netns="" if ask.net in ("none", "host") or private else f"{NETNS}/{place.uuid}",
+        net=network,
+        netns=netns,
         names=Names(resolv=ask.names.resolv, text=ask.names.text, hosts=ask.names.hosts, entries=ask.names.entries),
         interactive=ask.interactive or streams.wants_terminal(app),
         host_ipc=ask.ipc == "host",
@@ -225,6 +225,14 @@ def part(ask: PodAsk, name: str, app: App, bundle: Bundle) -> Part:
         ),
         wish=streams.wish(ask, app),
     )
+
+
+def network_of(net: str, uuid: str, *, userns: bool) -> tuple[str, str]:
+    """Return what --net is to a bundle: "none", "host" or "cni", and the file that is its network namespace."""
+    if net in ("none", "host"):
+        return net, ""
+    # A user namespace comes with a network namespace of its own, which is connected then.
+    return "cni", "" if userns else f"{NETNS}/{uuid}"
 
 
 def _variables(texts: tuple[str, ...]) -> Mapping[str, str]:

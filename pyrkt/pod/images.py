@@ -78,14 +78,9 @@ class Source:
         """
         if net in ("none", "host"):
             return net == "none", "" if net == "none" else "the host's network is not the pod's to limit"
-        if os.geteuid():
-            return False, "the network of an ordinary user limits no bandwidth"
-        from pyrkt.net import modes  # noqa: PLC0415 - most pods have no network
-        from pyrkt.pod.network import networks  # noqa: PLC0415
+        from pyrkt.pod.network import shapes  # noqa: PLC0415 - most pods have no network
 
-        chosen = [network for network, _ in modes.select(modes.parse([net]), networks(self._request.dirs))]
-        lacking = [network.name for network in chosen if not network.declares("bandwidth")]
-        return not lacking, f"no plugin of the network {lacking[0]} limits bandwidth" if lacking else ""
+        return shapes(net, self._request.dirs)
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep gc from the images until the pod that uses them is written."""

@@ -12,12 +12,12 @@ import os
 from pyrkt.base import fastjson, log
 from pyrkt.base.atomic import write_file
 from pyrkt.base.dirs import ConfigDirs
-from pyrkt.base.errors import InvalidSpec, NoPermission, PyrktError, StartFailed
+from pyrkt.base.errors import InvalidSpec, NoPermission, NotFound, PyrktError, StartFailed
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.kernel import network as kernel
 from pyrkt.kernel import process
-from pyrkt.net import cache, chain, conf, modes, netns, plugin, ports, registry, result, usermode
+from pyrkt.net import bandwidth, cache, chain, conf, modes, netns, plugin, ports, registry, result, usermode
 from pyrkt.net.cache import Attachment
 from pyrkt.net.plugin import PluginFailed, PluginMissing
 from pyrkt.net.ports import Published
@@ -112,6 +112,8 @@ def networks(dirs: ConfigDirs) -> tuple[Network, ...]:
 def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...]:
     """Return the attachments that ``request`` comes to; touches nothing. Raises: NotFound, InvalidSpec."""
     chosen = list(modes.select(modes.parse([request.net]), networks(dirs)))
+    if request.bandwidth:
+        chosen = [(bandwidth.shaping(network), args) for network, args in chosen]
     target = -1
     if request.ports:
         target = modes.forwarding([network for network, _ in chosen])
@@ -124,7 +126,7 @@ def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...
         if number == target:
             given[ports.CAPABILITY] = ports.mappings(request.ports)
         if request.bandwidth:
-            given["bandwidth"] = request.bandwidth
+            given[bandwidth.CAPABILITY] = request.bandwidth
         found.append(
             Attachment(
                 number=number,
@@ -138,6 +140,21 @@ def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...
             )
         )
     return tuple(found)
+
+
+def shapes(net: str, dirs: ConfigDirs) -> tuple[bool, str]:
+    """Tell whether all networks of --net can limit a pod's bandwidth; else also why not."""
+    if os.geteuid() != 0:
+        return False, "pasta and slirp4netns limit no bandwidth"
+    try:
+        chosen = modes.select(modes.parse([net]), networks(dirs))
+        for network, _ in chosen:
+            if not bandwidth.can_shape(network):
+                return False, f"no plugin of the network {network.name} limits bandwidth"
+            _check_programs(bandwidth.shaping(network), places(dirs))
+    except NotFound as error:  # it may be there when the pod starts, but nobody knows what it does
+        return False, error.message
+    return True, ""
 
 
 def _check_programs(network: Network, searched: tuple[str, ...]) -> None:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pyrkt.pod.compile import Part
     from pyrkt.pod.directory import Held, Pods
     from pyrkt.pod.images import Source
-    from pyrkt.spec.appc import PodManifest
     from pyrkt.store import ImageRecord, Rootfs
 
 
@@ -119,16 +118,14 @@ def _fill(
     parts = tuple(write_app(apps, one, source, ask, copied=copied, shift=spaces.shift) for one in chosen)
     parts = tuple(part.replace(flavour=ask.flavour) for part in parts)
     write_new(f"{pod.path}/{FLAVOUR}", ask.flavour.text().encode("utf-8", "surrogateescape"))
-    manifest = _documents(pod, ask, chosen, source, place.token)
+    _documents(pod, ask, chosen, source, place.token)
     config = configure.shared(ask, limits, [one.bundle for one in chosen], place)
     shared = Shared(config=config, is_mutable=ask.is_mutable)
     if ask.is_mutable:
         kept.write(pod.path, ask)
     write_recipe(pod.path, shared, parts, detach=detach)
     write_new(f"{pod.path}/net", ask.net.encode())
-    if ask.net not in ("none", "host"):
-        bandwidth = configure.bandwidth(limits, [one.bundle for one in chosen])
-        _request(pod, ask, manifest, bandwidth, late=bool(spaces.uids))
+    _wishes(pod, ask, configure.bandwidth(limits, [one.bundle for one in chosen]), late=bool(spaces.uids))
     wired = wires(os.path.dirname(pods.root), pod.uuid, ask.net, userns=bool(spaces.uids))
     plan = compiled(shared, parts, final, pod.uuid, detach=detach, on_failure=on_failure(), wires=wired)
     write_plan(pod.path, plan)
@@ -144,7 +141,7 @@ def _told(ask: PodAsk, chosen: tuple[Chosen, ...]) -> tuple[str, ...]:
     return (*(remark for one in chosen for remark in one.remarks()), *ports)
 
 
-def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Source, token: str) -> PodManifest:
+def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Source, token: str) -> None:
     """Write what the pod is: for people, for its apps, and for the measurement log."""
     found = tuple(reified.Part(app=one.app, name=one.name, record=one.record, bundle=one.bundle) for one in chosen)
     manifest = reified.manifest(ask, found, source.store)
@@ -152,7 +149,6 @@ def _documents(pod: Held, ask: PodAsk, chosen: tuple[Chosen, ...], source: Sourc
     images = served.images(manifest, [one.record for one in chosen], source.store)
     write_new(f"{pod.path}/{service.FILE}", served.table(pod.uuid, token, manifest, images))
     measure.write_origins(pod.path, [origin(one, source) for one in chosen])
-    return manifest
 
 
 def placed(ask: PodAsk, uuid: str, final: str, spaces: ids.Mappings, source: Source, token: str) -> configure.Place:
@@ -179,14 +175,16 @@ def _judge(
     return limits, judged
 
 
-def _request(pod: Held, ask: PodAsk, manifest: PodManifest, bandwidth: dict[str, int], *, late: bool) -> None:
-    """Write what the pod's networks are to be, for the moment when it starts."""
-    from pyrkt.pod.network import Request, write_request  # noqa: PLC0415 - most pods have no network
-    from pyrkt.pod.publish import published  # noqa: PLC0415
+def _wishes(pod: Held, ask: PodAsk, bandwidth: dict[str, int], *, late: bool) -> None:
+    """Write what is asked of the pod's networks, for the moment when it starts."""
+    if ask.net in ("none", "host") and not (ask.names.is_given or bandwidth):
+        return
+    from pyrkt.pod import wishes  # noqa: PLC0415 - most pods have no network
 
-    dns = not ask.names.resolv
-    request = Request(net=ask.net, ports=published(manifest), dns=dns, bandwidth=bandwidth, late=late)
-    write_request(pod.path, request)
+    wished = wishes.Wishes(names=ask.names, bandwidth=bandwidth)
+    wishes.write(pod.path, wished)
+    if ask.net not in ("none", "host"):
+        wishes.request(pod.path, ask.net, wished, late=late)
 
 
 def choose(ask: PodAsk, app: App, record: ImageRecord, source: Source, place: configure.Place) -> Chosen:

@@ -58,6 +58,8 @@ def key(ask: PodAsk, pull: Pull, dirs: ConfigDirs, data: str, *, detach: bool) -
     asked = values(ask.replace(name="", insecure=ask.insecure & {"capabilities", "paths", "seccomp"}))
     # Which stored image a name means is decided by the index alone; a pull policy that would ask again has no record.
     store = [data, generation, *(_here(app.image) for app in ask.apps)]
+    # What its networks can do is told when the pod is made.
+    store += [] if ask.net in ("none", "host") else [_described(directory) for directory in dirs.lightest_first()]
     # Surrogates stand for bytes that are not UTF-8, in a path say.
     text = fastjson.dumps([asked, values(pull), values(dirs), store, facts, detach, log.debugging()])
     return f"{generation}/{blake2b(text.encode('utf-8', 'surrogateescape'), digest_size=24).hexdigest()}"
@@ -100,6 +102,15 @@ def _here(text: str) -> list[object]:
         return [os.getcwd()]
     # ctime as well: it shows what was put there with the old times.
     return [os.getcwd(), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _described(directory: str) -> list[tuple[str, int]]:
+    """Return which networks are described below the configuration ``directory``, and since when."""
+    try:
+        with os.scandir(f"{directory}/net.d") as entries:
+            return sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
+    except OSError:
+        return []
 
 
 def _facts() -> list[object]:

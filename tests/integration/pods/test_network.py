@@ -12,7 +12,7 @@ import pytest
 
 from pyrkt.net.plugin import PLACES
 from tests.support.network import OUTSIDE, Host, host, until
-from tests.support.pods import Pyrkt, make_layout
+from tests.support.pods import Pyrkt, make_aci, make_layout
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
@@ -287,3 +287,23 @@ def test_two_families(there: Host, image: str) -> None:
         there.tool.ok("stop", "--force", uuid)
         file.unlink()
     assert there.leftovers() == []
+
+
+def test_bandwidth(there: Host) -> None:
+    """An isolator of the image becomes a token bucket for each direction, at the end of the veth on the host."""
+    isolators = [{"name": "resource/network-bandwidth", "value": {"default": True, "limit": "1M"}}]
+    aci = make_aci(there.tool.base / "slow.aci", "example.com/slow", {"isolators": isolators})
+    there.tool.ok("fetch", str(aci))
+    uuid = there.tool.detached("--net=default", "--strict", str(aci), "--exec=/bin/sleep", "--", "1000")
+    try:
+        shaped = there.ok("tc", "qdisc", "show").splitlines()
+        assert sum("tbf" in line and "rate 8Mbit" in line for line in shaped) == 2, shaped
+    finally:
+        there.tool.ok("stop", "--force", uuid)
+    file = there.describe("10-own.conf", ptp(there, "own", "10.96.0.0/24", type="macvlan", master="out0"))
+    try:
+        answer = there.tool.call("run", "--net=own", str(aci), "--exec=/bin/true")
+        assert answer.code == 0
+        assert "resource/network-bandwidth: ignored (no plugin of the network own limits bandwidth)" in answer.err
+    finally:
+        file.unlink()
