@@ -265,7 +265,7 @@ _IN_SANDBOX = (
 SANDBOX = (
     _RUN[1],
     Flag(name="foreground", kind="bool", help="Stay, as the pod's supervisor, as rkt does: for a unit of systemd."),
-    *_NETWORK[:-1],
+    *NETWORK[:-1],
     Flag(
         name="port",
         kind="list",
