@@ -1,5 +1,6 @@
 /* Lines for systemd's journal, in its native protocol: one datagram an entry, NAME=VALUE lines, and for values that may
  * hold anything NAME, a line break, the length as 8 bytes, the value, a line break. */
+#include "stage1.h"
 #include "streams.h"
 
 #include <sys/socket.h>
@@ -7,12 +8,22 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 
+enum { GONE_MS = 1000, STUCK_MS = 30000 }; /* how long it is left alone; the file has the lines in any case */
+
 static struct {
 	struct bytes fields; /* the same in each entry */
 	long socket;
+	i64 not_before;
 } journal = {.socket = -1};
 
-/* A journal that stands still holds the app up for as long as a reader may; the file has the line in any case. */
+static void leave_alone(i64 ms)
+{
+	sys_close(journal.socket);
+	journal.socket = -1;
+	journal.not_before = now_ms() + ms;
+}
+
+/* One that stands still holds the app up for as long as a reader may, once. */
 static void reach(void)
 {
 	static const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket"};
@@ -21,8 +32,7 @@ static void reach(void)
 	sys(__NR_setsockopt, journal.socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 	if (sys(__NR_connect, journal.socket, &address, sizeof address) >= 0)
 		return;
-	sys_close(journal.socket);
-	journal.socket = -1;
+	leave_alone(GONE_MS);
 }
 
 void journal_open(struct bytes fields)
@@ -43,7 +53,7 @@ void journal_add(const char *stream, const u8 *text, u32 size, bool whole)
 	const char *cut = whole ? "" : "PYRKT_PARTIAL=1\n";
 	u8 length[8];
 	struct iovec parts[9];
-	if (!journal.fields.size)
+	if (!journal.fields.size || (journal.not_before && now_ms() < journal.not_before))
 		return;
 	for (int i = 0; i < 8; i++)
 		length[i] = (u8)((u64)size >> 8 * i);
@@ -62,6 +72,8 @@ void journal_add(const char *stream, const u8 *text, u32 size, bool whole)
 		if (journal.socket < 0)
 			reach();
 		long r = journal.socket < 0 ? 0 : sys(__NR_sendmsg, journal.socket, &head, MSG_NOSIGNAL);
+		if (r == -EAGAIN)
+			leave_alone(STUCK_MS);
 		if (r != -ECONNREFUSED && r != -ENOTCONN && r != -EPIPE && r != -ECONNRESET)
 			return;
 		sys_close(journal.socket);

@@ -26,6 +26,7 @@ enum {
 	SAFE = 4096, /* PIPE_BUF: what polls writable takes as many without blocking */
 	LAST_WORDS_MS = 100,
 	A_PIPE = 65536,
+	IN_A_ROW = 4, /* reads, before others have their turn */
 	END_OF_INPUT = 4
 };
 
@@ -472,8 +473,9 @@ void streams_move(const struct pollfd *polls)
 		struct flow *flow = &streams.flows[i];
 		if (polls[2 * i + 1].fd >= 0 && polls[2 * i + 1].revents)
 			pass_on(flow);
-		if (polls[2 * i].fd >= 0 && polls[2 * i].revents && readable(flow))
-			take(flow);
+		bool comes = polls[2 * i].fd >= 0 && polls[2 * i].revents;
+		for (int turn = 0; comes && turn < IN_A_ROW && readable(flow); turn++)
+			comes = take(flow);
 	}
 	if (polls[2 * FLOWS].fd >= 0 && polls[2 * FLOWS].revents)
 		write_input();

@@ -296,6 +296,56 @@ def test_a_full_disk_costs_lines_and_says_so(rootfs: Path, tmp_path: Path) -> No
     assert found[-1][5] == b"after"
 
 
+# --- the journal ---
+
+AS_JOURNAL = (
+    "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && ln -s {0} /run/systemd/journal/socket && exec"
+)
+FIELDS = b"SYSLOG_IDENTIFIER=app\nPYRKT_POD=x\n"
+
+
+def with_journal(path: Path) -> tuple[str, ...]:
+    """Return what runs a command where systemd's socket is the one at ``path``."""
+    return ("unshare", "-m", "sh", "-c", AS_JOURNAL.format(path) + ' "$@"', "sh")
+
+
+def entry(datagram: bytes) -> tuple[list[bytes], bytes]:
+    """Return the fields of an entry, and its message."""
+    head, _, rest = datagram.partition(b"\nMESSAGE\n")
+    assert rest.endswith(b"\n")
+    assert int.from_bytes(rest[:8], "little") == len(rest) - 9
+    return head.split(b"\n"), rest[8:-1]
+
+
+def test_the_journal_gets_the_same_lines(rootfs: Path, tmp_path: Path) -> None:
+    first, last = streams(tmp_path / "log", modes(out=LOGGED, err=LOGGED))
+    journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    journal.bind(str(tmp_path / "j"))
+    words = plan(rootfs, r"echo one; printf '\377\n' >&2; printf rest", ((*first[:-1], FIELDS), last))
+    done = run(words, wrapper=with_journal(tmp_path / "j"))
+    assert done.returncode == 0
+    found = sorted(entry(journal.recv(65536)) for _ in range(3))
+    journal.close()
+    common = [b"SYSLOG_IDENTIFIER=app", b"PYRKT_POD=x"]
+    assert found == [
+        ([*common, b"PRIORITY=3", b"PYRKT_STREAM=stderr"], b"\xff"),
+        ([*common, b"PRIORITY=6", b"PYRKT_PARTIAL=1", b"PYRKT_STREAM=stdout"], b"rest"),
+        ([*common, b"PRIORITY=6", b"PYRKT_STREAM=stdout"], b"one"),
+    ]
+    assert len(lines(tmp_path / "log")) == 3
+
+
+def test_a_journal_that_stands_still_or_is_not_there_holds_nobody_up(rootfs: Path, tmp_path: Path) -> None:
+    first, last = streams(tmp_path / "log", modes())
+    words = plan(rootfs, "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done", ((*first[:-1], FIELDS), last))
+    journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    journal.bind(str(tmp_path / "j"))
+    assert run(words, wrapper=with_journal(tmp_path / "j")).returncode == 0
+    assert run(words, wrapper=with_journal(tmp_path / "none")).returncode == 0
+    journal.close()
+    assert len(lines(tmp_path / "log")) == 6000
+
+
 # --- those who attach ---
 
 
