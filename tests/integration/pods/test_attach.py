@@ -316,6 +316,24 @@ def test_a_restarted_app_is_attached_to_anew(stored: Pyrkt, running: Any) -> Non
     assert stored.ok("logs", "-f", uuid) == "life one\nlife two\n"
 
 
+def test_an_app_that_is_stopped_and_started_again(stored: Pyrkt, image: str) -> None:
+    uuid = stored.ok("app", "sandbox").strip()
+    stored.ok("app", "add", uuid, image, "--name=a", *STREAMS, "--", "sh", "-c", "read x; echo got $x; sleep 600")
+    for word in (b"one", b"two"):
+        stored.ok("app", "start", uuid, "--app=a")
+        process = stored.popen("attach", uuid, stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(word + b"\n")
+        process.stdin.flush()
+        assert wait_for(process, b"got " + word + b"\n") == b"got " + word + b"\n"
+        follower = stored.popen("logs", "-f", "--app=a", uuid)
+        wait_for(follower, b"got " + word + b"\n")
+        stored.ok("app", "stop", uuid, "--app=a")
+        assert (end(process), end(follower)) == (0, 0)
+    assert stored.ok("logs", uuid) == "got one\ngot two\n"
+    stored.ok("rm", "--force", uuid)
+
+
 def test_an_interactive_pod_is_logged_and_can_be_watched(stored: Pyrkt, image: str) -> None:
     here = Terminal(stored, "run", "--interactive", "--name=here", image, "--name=a", "--", "sh")
     here.type(b"stty size; echo ready$((1+1))\r")
