@@ -9,22 +9,24 @@ from pyrkt.net.ports import Published
 from pyrkt.spec.appc import Port
 
 if TYPE_CHECKING:
-    from pyrkt.spec.appc import ExposedPort, PodManifest
+    from collections.abc import Iterable, Sequence
+
+    from pyrkt.spec.appc import ExposedPort
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
-def published(manifest: PodManifest) -> tuple[Published, ...]:
-    """Return each port of the host that the reified ``manifest`` wants, with the port of the pod behind it.
+def published(exposed: Iterable[ExposedPort], inside: Sequence[Port]) -> tuple[Published, ...]:
+    """Return each port of the host that a pod wants, with the port of the pod behind it; its apps have ``inside``.
 
     Raises: UsageError for a name that no app has, or several have (appc 0.8, pods: names of ports MUST be unique among
     the apps), or for a range that leaves the ports there are.
     """
-    return tuple(one for port in manifest.ports for one in _published(port, manifest))
+    return tuple(one for port in exposed for one in _published(port, inside))
 
 
-def _published(port: ExposedPort, manifest: PodManifest) -> list[Published]:
-    inside = port.pod_port or _inside(port.name, manifest)
+def _published(port: ExposedPort, ports: Sequence[Port]) -> list[Published]:
+    inside = port.pod_port or _inside(port.name, ports)
     protocol = inside.protocol.lower()
     if protocol not in _PROTOCOLS:
         raise UsageError(
@@ -47,9 +49,8 @@ def _published(port: ExposedPort, manifest: PodManifest) -> list[Published]:
     ]
 
 
-def _inside(name: str, manifest: PodManifest) -> Port:
+def _inside(name: str, ports: Sequence[Port]) -> Port:
     """Return the port that an app calls ``name``; "8080-tcp" is a port whether an image mentions it or not."""
-    ports = [port for app in manifest.apps if app.app for port in app.app.ports]
     named = [port for port in ports if port.name == name]
     if len(named) > 1:
         raise UsageError(

@@ -11,7 +11,7 @@ from pyrkt.pod.ask import Names
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.network import REQUEST, Request, write_request
 from pyrkt.pod.publish import published
-from pyrkt.spec.appc import parse_pod_manifest
+from pyrkt.spec.appc import ExposedPort, PodApp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ def request(pod: str, net: str, wishes: Wishes, *, late: bool) -> None:
 
 
 def _ports(pod: str) -> tuple[Published, ...]:
-    with open(f"{pod}/pod", "rb") as file:
-        manifest = parse_pod_manifest(file.read(), f"{pod}/pod")
-    return published(manifest)
+    path = f"{pod}/pod"
+    with open(path, "rb") as file:
+        manifest = Reader(fastjson.loads(file.read(), path), path)
+    # Not the whole: that of a pod whose apps come later has none yet, which no manifest of a user's may have.
+    apps = [PodApp.parse(item) for item in manifest["apps"].items()]
+    exposed = [ExposedPort.parse(item) for item in manifest["ports"].items()]
+    return published(exposed, [port for app in apps if app.app for port in app.app.ports])

@@ -6,12 +6,16 @@ import pytest
 
 from pyrkt.base.errors import UsageError
 from pyrkt.net.ports import Published
-from pyrkt.pod.publish import published
+from pyrkt.pod import publish
 from pyrkt.spec.appc import App, ExposedPort, PodApp, PodManifest, Port
 
 ID = "sha512-" + "ab" * 64
 WWW = Port(name="www", protocol="tcp", port=80)
 RANGE = Port(name="many", protocol="UDP", port=6000, count=3)
+
+
+def published(manifest: PodManifest) -> tuple[Published, ...]:
+    return publish.published(manifest.ports, [port for app in manifest.apps if app.app for port in app.app.ports])
 
 
 def pod(*ports: ExposedPort, apps: tuple[tuple[Port, ...], ...] = ((WWW, RANGE),)) -> PodManifest:
