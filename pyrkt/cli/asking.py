@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyrkt.base import log
 from pyrkt.base.errors import InvalidSpec, NotFound, UsageError
 from pyrkt.base.units import quantity, quantity_milli
 from pyrkt.pod import ask, policies
@@ -74,7 +75,7 @@ def shared(line: Line, insecure: frozenset[str], flavour: Flavour = _NATIVE, *, 
         strict=line.is_set("strict") if "strict" in line.flags else strict,
         nested_volumes=line.is_set("nested-volumes"),
         linked_volumes=line.is_set("linked-volumes"),
-        log=_one_of("--log", line.text("log", "file"), ask.LOGS),
+        log=_log(line.text("log", "file")),
         log_size=_log_size(line.text("log-size")),
         log_files=integer_of("--log-files", line.text("log-files", "5"), 1, ask.MAX_LOG_FILES) or 5,
     )
@@ -289,6 +290,12 @@ def _one_of(flag: str, word: str, words: tuple[str, ...]) -> str:
     if word not in words:
         known = ", ".join(filter(None, words))
         raise UsageError(f"{flag} {word!r} is none of {known}", hint=f"{flag}={words[-1]}")
+    return word
+
+
+def _log(word: str) -> str:
+    if _one_of("--log", word, ask.LOGS) == "journald" and not os.path.exists("/run/systemd/journal/socket"):
+        log.warn("--log=journald: systemd's journal is not there; the pod's own files have all that its apps write")
     return word
 
 

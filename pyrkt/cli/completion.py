@@ -36,6 +36,12 @@ complete -o filenames -F _pyrkt pyrkt
 """
 
 
+_CLICKS = {  # of commands whose flags are click's; a test holds them together
+    "logs": "--app --follow --since --until --tail --timestamps --stream --format --uuid-file",
+    "attach": "--app --mode --uuid-file",
+}
+
+
 def _names(flags: tuple[Flag, ...]) -> str:
     return " ".join(f"--{flag.name}" for flag in flags)
 
@@ -49,6 +55,7 @@ def script() -> str:
     tables = {"run": flags.RUN, "prepare": flags.PREPARE, "run-prepared": flags.RUN_PREPARED, "fetch": flags.FETCH}
     tables |= {"enter": flags.ENTER, "exec": flags.ENTER}
     cases = [f'    {name}) words="--help {_names(table)} @GLOBAL@" ;;' for name, table in tables.items()]
+    cases += [f'    {name}) words="--help {words} @GLOBAL@" ;;' for name, words in _CLICKS.items()]
     return (
         _SCRIPT.replace("@CASES@", "\n".join(cases))
         .replace("@COMMANDS@", " ".join(name for name in visible if " " not in name))

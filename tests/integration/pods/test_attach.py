@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -332,6 +333,37 @@ def test_an_app_that_is_stopped_and_started_again(stored: Pyrkt, image: str) -> 
         assert (end(process), end(follower)) == (0, 0)
     assert stored.ok("logs", uuid) == "got one\ngot two\n"
     stored.ok("rm", "--force", uuid)
+
+
+def test_a_prepared_pod_keeps_its_streams(stored: Pyrkt, image: str) -> None:
+    uuid = stored.ok("prepare", "--log=none", image, "--name=a", "--stdin=stream", "--", "sh", "-c", "read x").strip()
+    saved = stored.base / "run-prepared"
+    with saved.open("w") as out:
+        subprocess.run(
+            stored.argv("run-prepared", "-d", uuid), stdin=subprocess.DEVNULL, stdout=out, check=True, timeout=SECONDS
+        )
+    found = json.loads(stored.ok("attach", "--mode=list", uuid))
+    assert [target["name"] for target in found["targets"]] == ["stdin", "stdout", "stderr"]
+    assert list((stored.directory(uuid) / "logs").iterdir()) == []
+    assert stored.call("attach", uuid, input="go\n", stdin=None).code == 0
+    assert "app-a=0" in stored.ok("status", "--wait", uuid)
+
+
+def test_several_apps_on_a_terminal_have_their_names(stored: Pyrkt, image: str) -> None:
+    words = [word for name in "ab" for word in (image, f"--name={name}", "--", "echo", f"by {name}", "---")]
+    master, outer = pty.openpty()
+    done = subprocess.run(
+        stored.argv("run", *words), stdin=outer, stdout=outer, stderr=outer, timeout=SECONDS, check=False
+    )
+    os.close(outer)
+    seen = os.read(master, 4096).decode().splitlines()
+    os.close(master)
+    assert done.returncode == 0
+    assert sorted(re.sub(r"^\[\d+\.\d{3}\] (\w+)\[\d+\]: ", r"\1 says ", line) for line in seen) == [
+        "a says by a",
+        "b says by b",
+    ]
+    assert sorted(stored.ok("run", *words).splitlines()) == ["by a", "by b"]
 
 
 def test_an_interactive_pod_is_logged_and_can_be_watched(stored: Pyrkt, image: str) -> None:

@@ -184,3 +184,12 @@ def test_the_completion_script_is_bash() -> None:
     complete = script() + '\nCOMP_WORDS=(pyrkt run-p) COMP_CWORD=1; _pyrkt; echo "${COMPREPLY[*]}"'
     done = subprocess.run(["/bin/bash"], input=complete, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["run-prepared"]
+
+
+def test_completion_knows_the_flags_of_logs_and_attach() -> None:
+    from pyrkt.cli import completion
+    from pyrkt.cli.logs import attach, logs
+
+    for command in (logs, attach):
+        flags = [name for option in command.params for name in option.opts if name.startswith("--")]
+        assert completion._CLICKS[str(command.name)].split() == flags

@@ -100,3 +100,12 @@ def test_what_cannot_be(words: list[str], text: str) -> None:
         ask(*words)
     assert text in caught.value.message
     assert caught.value.hint
+
+
+def test_a_journal_that_is_not_there_is_told(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for there in (True, False):
+        monkeypatch.setattr("os.path.exists", lambda _path, there=there: there)
+        ask("--log=journald", "a")
+        assert ("systemd's journal is not there" in capfd.readouterr().err) != there
