@@ -59,6 +59,7 @@ class Bundle:
     as far as a bundle alone can run them they are hooks of ``config``, too. ``seats`` tells of the volumes;
     ``replaced`` are files of the rootfs that have to become directories for them. ``isolators`` say in appc's words
     what limits the image and the options set together. ``network_bps``: bytes a second, which no config.json can say.
+    ``stop_signal``: what the image wants to be ended by, in its words.
     """
 
     config: Config
@@ -73,6 +74,7 @@ class Bundle:
     replaced: tuple[str, ...] = ()
     isolators: tuple[Isolator, ...] = ()
     network_bps: int = 0
+    stop_signal: str = ""
 
 
 def assemble(

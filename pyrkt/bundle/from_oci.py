@@ -71,7 +71,8 @@ def compose(image: ImageConfig, rootfs: Rootfs, options: RunOptions) -> Bundle:
         sysctl=limits.sysctl,
         annotations={**_annotations(image), **kept, **options.annotations},
     )
-    bundle = replace(assemble(program, placed, options, rootfs), isolators=isolators.in_force((), options))
+    bundle = assemble(program, placed, options, rootfs)
+    bundle = replace(bundle, isolators=isolators.in_force((), options), stop_signal=image.stop_signal)
     if not dropped:
         return bundle
     told = f"label {dropped[0]!r} of the image{' and others' if dropped[1:] else ''} gives no orders here: left out"

@@ -170,7 +170,7 @@ def _with_isolators(pod: Pod, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _status_pairs(found: states.Status) -> list[tuple[str, object]]:
-    """Return what rkt's status prints, in its order; our own "name" comes last."""
+    """Return what rkt's status prints, in its order; our own "restarts-APP" and "name" come last."""
     pairs: list[tuple[str, object]] = [("state", found.state), ("created", show.moment(found.created))]
     pairs += [("started", show.moment(found.started))] if found.started else []
     if found.state in ("running", "exited"):
@@ -179,6 +179,7 @@ def _status_pairs(found: states.Status) -> list[tuple[str, object]]:
         pairs += [("pid", found.pid)] if found.pid else []
         pairs.append(("exited", found.has_ended))
     pairs += [(f"app-{app.name}", app.exit_code) for app in found.apps if app.exit_code is not None]
+    pairs += [(f"restarts-{app.name}", app.restarts) for app in found.apps if app.restarts]
     pairs += [("stage1", found.flavour)] if found.flavour != "native" else []
     return pairs + ([("name", found.name)] if found.name else [])
 

@@ -222,6 +222,7 @@ def part(ask: PodAsk, name: str, app: App, bundle: Bundle) -> Part:
             restart=("no", "on-failure", "always").index(app.restart),
             most=app.restart_max,
             delay_ms=app.restart_delay_ms,
+            signal=_stop_signal(bundle),
         ),
         wish=streams.wish(ask, app),
     )
@@ -233,6 +234,21 @@ def network_of(net: str, uuid: str, *, userns: bool) -> tuple[str, str]:
         return net, ""
     # A user namespace comes with a network namespace of its own, which is connected then.
     return "cni", "" if userns else f"{NETNS}/{uuid}"
+
+
+def _stop_signal(bundle: Bundle) -> int:
+    """Return the signal that the image wants to be ended by; 0 if it does not say."""
+    if not bundle.stop_signal:
+        return 0
+    from pyrkt.runtime.kill import signal_number  # noqa: PLC0415 - few images say one
+
+    try:
+        number = signal_number(bundle.stop_signal)
+    except UsageError:
+        number = 0
+    if not 0 < number <= 64:
+        raise InvalidSpec(f"{bundle.stop_signal!r} is not a signal", document="image", where="config.StopSignal")
+    return number
 
 
 def _variables(texts: tuple[str, ...]) -> Mapping[str, str]:

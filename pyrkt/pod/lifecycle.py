@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 GRACE_S, EXPIRE_PREPARED_S = 30 * 60.0, 24 * 3600.0
 """rkt's own defaults: how long an ended pod stays to be looked at, and a prepared one to be run."""
 STOP_S = 10.0
-_AFTER_KILL_S = 10.0
+_AFTER_KILL_S, _SLACK_S = 10.0, 2.0
 _EMBRYO_S = 10.0
 """How long a directory without a lock may still be one whose maker is about to lock it."""
 _POLL_S = 0.01
@@ -47,7 +47,7 @@ def wait(pod: Pod, seconds: float | None = None) -> bool:
 
 
 def stop(pod: Pod, *, grace: float = STOP_S, force: bool = False) -> bool:
-    """End ``pod``: SIGTERM to its supervisor, which ends one app after the other.
+    """End ``pod``: its supervisor ends one app after the other, each in its share of the ``grace``.
 
     After ``grace`` seconds, or with ``force``, SIGKILL to its first process, with which all of it dies.
 
@@ -73,6 +73,8 @@ def stop(pod: Pod, *, grace: float = STOP_S, force: bool = False) -> bool:
 
 def _asked(pod: Pod, process: int, grace: float) -> bool:
     """Ask the supervisor to end the pod; return whether its first process is gone within ``grace`` seconds."""
+    if _told(pod, grace):
+        return pidfd.wait(process, grace + _SLACK_S)
     supervisor = open_process(pod, "supervisor")
     if supervisor < 0:
         return False
@@ -80,6 +82,17 @@ def _asked(pod: Pod, process: int, grace: float) -> bool:
         return pidfd.send_signal(supervisor, _signal.SIGTERM) and pidfd.wait(process, grace)
     finally:
         os.close(supervisor)
+
+
+def _told(pod: Pod, grace: float) -> bool:
+    """Tell the supervisor how much time there is; False if it does not listen, and is to get a signal instead."""
+    from pyrkt.pod import control  # noqa: PLC0415 - a socket, for who stops
+
+    try:
+        control.ask(pod.path, control.Request(verb=control.END, grace=grace), control.PATIENCE_S)
+    except PyrktError:
+        return False
+    return True
 
 
 def _first_process(pod: Pod) -> int:

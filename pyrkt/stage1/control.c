@@ -14,7 +14,7 @@ enum verb { STATUS = 1, END, ADD, START, STOP, REMOVE, SIGNAL };
 
 struct request {
 	u32 verb, number; /* number: of the signal; of ADD the bits of the plans that come with it: FIRST, MAIN, AFTERWARDS */
-	i64 grace_ms;	  /* -1: the app's own */
+	i64 grace_ms;	  /* -1: the app's own, the pod's */
 	struct policy policy;
 	char name[APP_NAME];
 };
@@ -193,7 +193,7 @@ static void hear(i32 *client)
 		hang_up(client);
 	} else if (request.verb == END) {
 		answer(*client, 0, NULL);
-		pod_signal(15 /* SIGTERM */);
+		pod_end_within(request.grace_ms);
 	} else if (!is_name(request.name)) {
 		answer(*client, EINVAL, NULL);
 	} else {

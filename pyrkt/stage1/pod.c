@@ -18,7 +18,7 @@
 #include <time.h>
 
 /* Where a member finds what it is given. */
-enum { NAMESPACE_FDS = 100, NAMESPACES = 5, PLAN_FD = 105, REPORT_FD = 106, MEMBER_DIES_MS = 10000 };
+enum { NAMESPACE_FDS = 100, NAMESPACES = 5, PLAN_FD = 105, REPORT_FD = 106, GIVEN = 7, MEMBER_DIES_MS = 10000 };
 
 /* An app that fails again and again is started ever more seldom; one that has run for a while begins anew. */
 enum { LONGEST_DELAY_MS = 60000, RAN_WELL_MS = 10000 };
@@ -27,7 +27,7 @@ static struct {
 	struct app apps[MAX_APPS];
 	i32 namespaces[NAMESPACES], image;
 	i64 code; /* of the first app that failed */
-	i64 grace_ms;
+	i64 grace_ms, end_by;
 	bool runs, mutable, opened, announced, ending, interrupted, over;
 	u32 added; /* how many there have been: the order in which they end is the other way round */
 } pod;
@@ -126,11 +126,17 @@ static void forget_record(const struct app *app, const char *ending)
 static _Noreturn void become_member(i32 plan, i32 report, bool tidying)
 {
 	const char *argv[] = {"pyrkt-stage1", "105", tidying ? "after" : "106", NULL};
+	i32 given[GIVEN];
 	for (int i = 0; i < NAMESPACES; i++)
-		if (pod.namespaces[i] >= 0)
-			sys(__NR_dup3, pod.namespaces[i], NAMESPACE_FDS + i, 0);
-	sys(__NR_dup3, plan, PLAN_FD, 0);
-	sys(__NR_dup3, report, REPORT_FD, 0);
+		given[i] = pod.namespaces[i];
+	given[PLAN_FD - NAMESPACE_FDS] = plan;
+	given[REPORT_FD - NAMESPACE_FDS] = report;
+	/* in a pod of many apps they may lie where others of them are to be */
+	for (int i = 0; i < GIVEN; i++)
+		given[i] = given[i] < 0 ? -1 : (i32)sys(__NR_fcntl, given[i], F_DUPFD_CLOEXEC, NAMESPACE_FDS + GIVEN);
+	for (int i = 0; i < GIVEN; i++)
+		if (given[i] >= 0)
+			sys(__NR_dup3, given[i], NAMESPACE_FDS + i, 0);
 	sys(__NR_execveat, pod.image, "", argv, self.environment, AT_EMPTY_PATH);
 	sys_exit(START_FAILED);
 }
@@ -209,8 +215,11 @@ static void ask_to_end(struct app *app, int number, i64 patience_ms)
 {
 	app->signalled = true;
 	app->deadline = now_ms() + patience_ms;
-	if (app->stage != AFTERWARDS && !app->tidying)
-		signal_member(app, number == SIGTERM ? signal_to_end(app) : number);
+	if (app->stage == AFTERWARDS || app->tidying)
+		return;
+	if (number == SIGTERM)
+		number = signal_to_end(app);
+	signal_member(app, number == SIGKILL ? KILL_YOURS : number); /* by the member, which lives to tidy up */
 }
 
 void pod_stop(struct app *app, i64 grace_ms)
@@ -257,15 +266,23 @@ static u32 living(void)
 	return count;
 }
 
-/* The one that was added last ends first; the next one is asked when it is gone, and each has its share of the time. */
+/* The one that was added last ends first; the next one is asked when it is gone, and each has its share of the time that is left. */
 static void next_to_end(void)
 {
 	struct app *last = NULL;
 	for (u32 i = 0; i < MAX_APPS; i++)
 		if (lives(&pod.apps[i]) && (!last || pod.apps[i].order > last->order))
 			last = &pod.apps[i];
+	i64 left = pod.end_by - now_ms();
 	if (last && !last->signalled)
-		ask_to_end(last, SIGTERM, pod.grace_ms / living());
+		ask_to_end(last, SIGTERM, left < 0 ? 0 : left / living());
+}
+
+void pod_end_within(i64 grace_ms)
+{
+	if (grace_ms >= 0)
+		pod.grace_ms = grace_ms;
+	pod_signal(SIGTERM);
 }
 
 void pod_end(int number)
@@ -273,6 +290,7 @@ void pod_end(int number)
 	if (pod.ending)
 		return;
 	pod.ending = true;
+	pod.end_by = now_ms() + pod.grace_ms;
 	for (u32 i = 0; i < MAX_APPS; i++) {
 		struct app *app = &pod.apps[i];
 		if (app->stage == PAUSED)

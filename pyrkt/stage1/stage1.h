@@ -231,6 +231,7 @@ void pod_forget(struct app *app);
 void pod_start_anew(struct app *app);
 void pod_stop(struct app *app, i64 grace_ms);
 void pod_end(int number);
+void pod_end_within(i64 grace_ms); /* -1: what the plan says */
 long pod_tell(struct app *app, int number);
 void pod_forget_waiter(i32 client);
 
