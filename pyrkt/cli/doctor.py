@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,8 @@ from pyrkt.base.units import human_bytes
 from pyrkt.cgroup import host as cgroups
 from pyrkt.kernel import mount, namespaces
 from pyrkt.kernel import path as paths
-from pyrkt.pod import ids
+from pyrkt.net import modes, plugin, usermode
+from pyrkt.pod import ids, network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +53,7 @@ def examine(settings: Settings) -> Iterator[Fact]:
     yield from _rootless()
     yield _capabilities()
     yield from _programs()
+    yield from _networks(settings)
     yield from _files(settings)
 
 
@@ -289,6 +292,66 @@ def _programs() -> Iterator[Fact]:
 
     binary = Path(launch.binary())
     yield _fact("stage1", os.access(binary, os.X_OK), str(binary), "install pyrkt anew: the wheel builds it")
+
+
+def _networks(settings: Settings) -> Iterator[Fact]:
+    """What --net can have here: CNI's plugins for root, a helper for others."""
+    if os.geteuid() != 0:
+        yield from _user_networks()
+        return
+    places = network.places(settings.dirs)
+    found = {kind: _tried_path(partial(plugin.find, kind, places)) for kind in _PLUGINS}
+    lacking = [kind for kind, path in found.items() if not path]
+    yield _fact(
+        "network plugins",
+        not lacking,
+        f"without {', '.join(lacking)}" if lacking else os.path.dirname(found["ptp"]),
+        "apt-get install containernetworking-plugins; or put them into /opt/cni/bin",
+        otherwise="limited",
+    )
+    tables = shutil.which("iptables")
+    yield _fact(
+        "iptables",
+        bool(tables),
+        tables or "no masquerading, and no published ports",
+        "apt-get install iptables",
+        otherwise="limited",
+    )
+    try:
+        names = [each.name for each in network.networks(settings.dirs)]
+    except PyrktError as error:
+        yield _fact("networks", good=False, detail=error.message, remedy="mend the file", otherwise="limited")
+        return
+    yield Fact(name="networks", verdict="ok", detail=", ".join([*names, *modes.OWN]))
+
+
+_PLUGINS = ("ptp", "host-local", "portmap", "bridge", "bandwidth")
+
+
+def _tried_path(find: Callable[[], str]) -> str:
+    try:
+        return find()
+    except PyrktError:
+        return ""
+
+
+def _user_networks() -> Iterator[Fact]:
+    helper = _tried_path(usermode.find)
+    yield _fact(
+        "networks without root",
+        bool(helper),
+        helper or "neither pasta nor slirp4netns: --net=none and --net=host only",
+        "apt-get install passt slirp4netns",
+        otherwise="limited",
+    )
+    problem = _tried(lambda: os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    yield _fact(
+        "/dev/net/tun",
+        not problem,
+        problem or "can be opened",
+        "chmod 666 /dev/net/tun, as udev has it; modprobe tun where it is missing",
+        otherwise="limited",
+    )
 
 
 def _files(settings: Settings) -> Iterator[Fact]:

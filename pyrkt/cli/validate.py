@@ -16,6 +16,7 @@ from pyrkt.base import fastjson
 from pyrkt.base.errors import ImageRefused, InvalidSpec, NotFound, PyrktError, printable
 from pyrkt.base.reader import kind_of
 from pyrkt.cli import show
+from pyrkt.net import conf
 from pyrkt.spec import appc, image, pair, runtime
 from pyrkt.trust.policy import Policy
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _STRICT: dict[str, Callable[[bytes, str], object]] = {
     "appc-image": appc.parse_image_manifest,
     "appc-pod": appc.parse_pod_manifest,
+    "cni-network": conf.parse,
+    "cni-network-list": conf.parse,
     "containers-policy": Policy.parse,
     "oci-image-config": image.parse_config,
     "oci-index": lambda data, document: image.parse_manifest(data, None, document),
@@ -163,6 +166,8 @@ def recognise(value: Any, document: str) -> str:
         ({"ociVersion"} if not old else {"process"}, "oci-2015-config" if old else "oci-runtime"),
         ({"linux", "mounts"}, "oci-2015-runtime"),
         ({"default"}, "containers-policy"),
+        ({"name", "plugins"}, "cni-network-list"),
+        ({"name", "type"}, "cni-network"),
     ):
         if members <= value.keys():
             return name

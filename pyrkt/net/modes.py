@@ -102,6 +102,14 @@ def select(wanted: tuple[Wanted, ...], described: tuple[Network, ...]) -> tuple[
     return tuple((network, args.get(network.name, "")) for network in chosen)
 
 
+def refuse_unknown(names: Iterable[str], known: Iterable[Network]) -> None:
+    """Refuse a name that no network has. Raises: NotFound."""
+    there = sorted(network.name for network in known)
+    for name in names:
+        if name not in there:
+            raise NotFound(f"no network is called {name!r}", hint=f"there are {', '.join(there)}")
+
+
 def forwarding(networks: Iterable[Network]) -> int:
     """Return the index of the network whose address gets the ports: the first that masquerades, else the last."""
     listed = list(networks)

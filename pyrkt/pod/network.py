@@ -121,7 +121,7 @@ def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...
     found = []
     searched = places(dirs)
     for number, (network, args) in enumerate(chosen):
-        _check_programs(network, searched)
+        check_programs(network, searched)
         given: dict[str, Any] = dict(_asked(args))
         if number == target:
             given[ports.CAPABILITY] = ports.mappings(request.ports)
@@ -151,14 +151,14 @@ def shapes(net: str, dirs: ConfigDirs) -> tuple[bool, str]:
         for network, _ in chosen:
             if not bandwidth.can_shape(network):
                 return False, f"no plugin of the network {network.name} limits bandwidth"
-            _check_programs(bandwidth.shaping(network), places(dirs))
+            check_programs(bandwidth.shaping(network), places(dirs))
     except NotFound as error:  # it may be there when the pod starts, but nobody knows what it does
         return False, error.message
     return True, ""
 
 
-def _check_programs(network: Network, searched: tuple[str, ...]) -> None:
-    """Refuse a network whose plugins are not all there, before the first has done its part."""
+def check_programs(network: Network, searched: tuple[str, ...]) -> None:
+    """Refuse a network whose plugins are not all there, before the first has done its part. Raises: PluginMissing."""
     for each in network.plugins:
         ipam = each.get("ipam")
         for kind in (each["type"], ipam.get("type") if isinstance(ipam, dict) else None):
@@ -398,6 +398,11 @@ def down(pod: str, uuid: str, *, forget: bool = False) -> None:
     cache.close(pod)
 
 
+def attachments(pod: str) -> tuple[Attachment, ...]:
+    """Return what the pod in the directory ``pod`` is attached to."""
+    return tuple(attachment for _, attachment in _remembered(pod) if attachment is not None and attachment.added)
+
+
 def _remembered(pod: str) -> list[tuple[str, Attachment | None]]:
     found: list[tuple[str, Attachment | None]] = []
     for name in cache.names(pod):
@@ -412,6 +417,7 @@ def _remembered(pod: str) -> list[tuple[str, Attachment | None]]:
 def _delete(pod: str, attachment: Attachment, uuid: str) -> None:
     # After a reboot there is no namespace; plugins are told so, and give back the rest.
     there = attachment if netns.exists(uuid) else attachment.replace(netns="")
+    disturbed = attachment.network.masquerades() and _is_disturbed(there)
     try:
         chain.delete(there, lambda pid: cache.note_plugin(pod, pid, process.start_time(pid)))
     except PluginFailed as error:
@@ -420,6 +426,24 @@ def _delete(pod: str, attachment: Attachment, uuid: str) -> None:
             hint=f"it is tried again by pyrkt gc; pyrkt rm {uuid[:8]} goes on without it",
             code=error.code,
         ) from None
+    finally:
+        if disturbed:
+            from pyrkt.net import rules  # noqa: PLC0415 - only a pod that has changed its own network needs it
+
+            rules.sweep(uuid)
+
+
+def _is_disturbed(attachment: Attachment) -> bool:
+    """Tell whether the interface of the pod is not as it was made, so that plugins will not know what to take back."""
+    if not attachment.netns:
+        return True
+    try:
+        found = result.parse(attachment.result, "the result of a network")
+        addresses = tuple(each.ip for each in found.addresses if each.family == 4)
+        there = attachment.interface in kernel.interfaces(attachment.netns)
+        return not there or bool(kernel.lacking(attachment.netns, addresses))
+    except (InvalidSpec, OSError):
+        return True
 
 
 def _end_plugin(pod: str) -> None:

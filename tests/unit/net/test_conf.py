@@ -11,6 +11,24 @@ import pytest
 from pyrkt.base.errors import InvalidSpec
 from pyrkt.net import conf
 
+DNS = {"nameservers": ["10.0.0.53"], "domain": "example.com", "search": ["example.com"], "options": ["ndots:2"]}
+MEMBERS: dict[str, Any] = {
+    "type": "bridge",
+    "ipMasq": True,
+    "capabilities": {"ips": True},
+    "ipam": {"type": "host-local", "subnet": "10.0.0.0/24"},
+    "dns": DNS,
+}
+WHOLE: dict[str, Any] = {"name": "net", "cniVersion": "0.4.0", "pyrkt": {"timeout": 5}, **MEMBERS}
+WHOLE_LIST: dict[str, Any] = {
+    "name": "net",
+    "cniVersion": "1.0.0",
+    "cniVersions": ["1.0.0", "1.1.0"],
+    "disableCheck": False,
+    "disableGC": "true",
+    "plugins": [MEMBERS, {"type": "portmap", "snat": True}],
+    "pyrkt": {"timeout": 0.5},
+}
 PLUGIN: dict[str, Any] = {"type": "bridge", "bridge": "br0"}
 
 

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pyrkt.base.errors import InvalidSpec
+from pyrkt.net import conf
 from pyrkt.spec.appc import parse_image_manifest, parse_pod_manifest
 from pyrkt.spec.image import DOCKER_LIST, DOCKER_MANIFEST, parse_config, parse_manifest
+from tests.unit.net import test_conf
 from tests.unit.spec import test_appc, test_image
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ WHOLE: dict[str, dict[str, Any]] = {
     "oci-index": test_image.INDEX | COMMON,
     "oci-image-config": test_image.IMAGE | {"variant": "v3", "os.version": "1"},
     "oci-layout": {"imageLayoutVersion": "1.0.0"},
+    "cni-network": test_conf.WHOLE,
+    "cni-network-list": test_conf.WHOLE_LIST,
     "containers-policy": {
         "default": [{"type": "reject"}],
         "transports": {
@@ -167,6 +171,11 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "oci-index": lambda data: parse_manifest(data, None, "m"),
     "oci-image-config": parse_config,
 }
+JUDGES: dict[str, Callable[[bytes], Any]] = {
+    **READERS,
+    "cni-network": lambda data: conf.parse(data, "n"),
+    "cni-network-list": lambda data: conf.parse(data, "n"),
+}
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -253,6 +262,14 @@ def test_readers_read_whole_documents_and_lose_nothing(name: str) -> None:
         pytest.param("oci-image-config", {"config": {"Env": ["A"]}}, id="config-env"),
         pytest.param("oci-image-config", {"config": {"WorkingDir": "x"}}, id="config-cwd"),
         pytest.param("oci-layout", {"imageLayoutVersion": "2.0.0"}, id="layout-version"),
+        pytest.param("cni-network", {"name": "host"}, id="network-reserved"),
+        pytest.param("cni-network", {"type": "../sh"}, id="network-type"),
+        pytest.param("cni-network", {"cniVersion": "9.9.9"}, id="network-version"),
+        pytest.param("cni-network", {"ipam": {"type": "/sh"}}, id="network-ipam"),
+        pytest.param("cni-network", {"pyrkt": {"timeout": 0}}, id="network-timeout"),
+        pytest.param("cni-network-list", {"plugins": []}, id="list-empty"),
+        pytest.param("cni-network-list", {"plugins": [{}]}, id="list-no-type"),
+        pytest.param("cni-network-list", {"disableCheck": "yes"}, id="list-flag"),
         pytest.param("containers-policy", {"default": []}, id="policy-empty"),
         pytest.param("containers-policy", {"defualt": [{"type": "reject"}]}, id="policy-misspelt"),
         pytest.param(
@@ -279,7 +296,7 @@ def test_readers_read_whole_documents_and_lose_nothing(name: str) -> None:
 def test_schemas_refuse(name: str, change: dict[str, Any]) -> None:
     value = WHOLE[name] | change
     assert not is_valid(name, value)
-    if reader := READERS.get(name):
+    if reader := JUDGES.get(name):
         with pytest.raises(InvalidSpec):
             reader(json.dumps(value).encode())
 
