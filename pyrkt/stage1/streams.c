@@ -25,6 +25,7 @@ enum {
 	INPUT_MOST = 4096,
 	SAFE = 4096, /* PIPE_BUF: what polls writable takes as many without blocking */
 	LAST_WORDS_MS = 100,
+	ASKED_MS = 30000,
 	A_PIPE = 65536,
 	IN_A_ROW = 4, /* reads, before others have their turn */
 	END_OF_INPUT = 4
@@ -45,6 +46,7 @@ struct flow {
 
 static struct {
 	bool runs;
+	i64 told_at; /* when somebody asked the program to end, if anybody did */
 	u8 modes[1 + FLOWS];
 	struct log log;
 	struct flow flows[FLOWS];
@@ -509,15 +511,31 @@ static bool read_rest(void)
 	return rest;
 }
 
-/* Whoever wants us to end has waited long enough for whoever does not read. */
+void streams_told(u32 number)
+{
+	const u64 fatal = 1ull << SIGHUP | 1ull << SIGINT | 1ull << SIGQUIT | 1ull << SIGTERM;
+	if (number == KILL_YOURS || (number < 64 && fatal >> number & 1))
+		streams.told_at = now_ms();
+}
+
+static void stop_passing(void)
+{
+	for (int i = 0; i < FLOWS; i++)
+		streams.flows[i].does &= (u8)~PASSED_ON;
+}
+
+/* Whoever wants us to end, now that the program has, waits no longer for whoever does not read. */
 static void heed(long signals)
 {
 	struct signalfd_siginfo info;
-	const u64 fatal = 1ull << SIGHUP | 1ull << SIGINT | 1ull << SIGQUIT | 1ull << SIGTERM;
+	i64 before = streams.told_at;
+	streams.told_at = 0;
 	while (sys(__NR_read, signals, &info, sizeof info) == sizeof info)
-		if (info.ssi_signo == KILL_YOURS || (info.ssi_signo < 64 && fatal >> info.ssi_signo & 1))
-			for (int i = 0; i < FLOWS; i++)
-				streams.flows[i].does &= (u8)~PASSED_ON;
+		streams_told(info.ssi_signo);
+	if (streams.told_at)
+		stop_passing();
+	else
+		streams.told_at = before;
 }
 
 void streams_end(long signals)
@@ -526,13 +544,16 @@ void streams_end(long signals)
 	struct flow *terminal = &streams.flows[FROM_TERMINAL];
 	if (!streams.runs)
 		return;
+	/* one that was asked to end long ago, and went on, is not what ends now */
+	bool hurries = streams.told_at && now_ms() - streams.told_at < ASKED_MS;
 	hang_up();
 	while (read_rest()) {
 		/* what a terminal was given last may still be on its way */
 		bool waits = readable(terminal);
 		int patience = streams_polls(polls + 1);
-		if (waits && (patience < 0 || patience > LAST_WORDS_MS))
-			patience = LAST_WORDS_MS;
+		int limit_ms = waits ? LAST_WORDS_MS : hurries ? STALL_MS : -1;
+		if (limit_ms >= 0 && (patience < 0 || patience > limit_ms))
+			patience = limit_ms;
 		struct timespec limit = {.tv_sec = patience / 1000, .tv_nsec = patience % 1000 * 1000000};
 		polls[0] = (struct pollfd){.fd = (int)signals, .events = POLLIN};
 		long r = sys(__NR_ppoll, polls, 1 + STREAMS_POLLS, patience < 0 ? NULL : &limit, NULL, 8);
@@ -540,6 +561,8 @@ void streams_end(long signals)
 			continue;
 		if (r == 0 && waits && patience == LAST_WORDS_MS)
 			close_flow(terminal);
+		else if (r == 0 && hurries && patience == STALL_MS)
+			stop_passing();
 		if (polls[0].revents)
 			heed(signals);
 		streams_move(polls + 1);

@@ -53,6 +53,7 @@ bool streams_input_ready(void);
 void streams_input(const u8 *bytes, u32 size);
 void streams_input_end(void);
 void streams_size(u16 rows, u16 columns);
+void streams_told(u32 number); /* a signal for the program has come */
 void streams_end(long signals); /* all that was written goes where it belongs */
 void streams_drop(void);	/* the program never ran */
 

@@ -445,6 +445,7 @@ static void read_signals(void)
 {
 	struct signalfd_siginfo info;
 	while (sys(__NR_read, super.signals, &info, sizeof info) == sizeof info) {
+		streams_told(info.ssi_signo);
 		if (pod_runs())
 			pod_signal((int)info.ssi_signo);
 		else if (super.member && info.ssi_signo == KILL_YOURS)

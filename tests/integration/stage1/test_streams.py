@@ -221,6 +221,16 @@ def test_a_reader_that_never_comes_does_not_keep_us_from_being_ended(rootfs: Pat
     assert len(text(tmp_path / "log")) == 130000
 
 
+def test_who_was_asked_to_end_does_not_wait_long_for_a_reader(rootfs: Path, tmp_path: Path) -> None:
+    script = "trap 'head -c 60000 /dev/zero; exit 7' TERM; head -c 40000 /dev/zero; echo ready >&2; while :; do :; done"
+    made = streams(tmp_path / "log", modes(err=LOGGED))
+    with started(plan(rootfs, script, made)) as child:
+        assert logged(tmp_path / "log", b"ready")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(SECONDS) == 7
+    assert len(text(tmp_path / "log")) == 100000
+
+
 def _childless(pid: int) -> bool:
     return not Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
 
