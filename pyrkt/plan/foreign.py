@@ -71,6 +71,11 @@ def app(
     # Before there is a root: until then targets are the host's own.
     for number, path in held:
         draft.add(steps.BIND, f"/proc/self/fd/{number}", path, 0, 0, 0, _MAKE_AS_SOURCE, cause="/linux/namespaces")
+    draft.add(steps.MASK, "/dev/null")
+    if not program.terminal and place.streams:
+        draft.add(steps.STREAM_ENDS)
+    # crun and runsc give the standard descriptors to the container's user: through these the host's node keeps its own.
+    draft.add(steps.OWN_NULL)
     for path in hidden:
         draft.add(steps.MOUNT, "tmpfs", "tmpfs", path, 0, "", 0, cause=CAUSE)
     directory, overlay = rootfs
@@ -78,8 +83,6 @@ def app(
         bits = VOLATILE * overlay.volatile | USERXATTR * overlay.userxattr
         args = (directory, overlay.lowers, overlay.upper, overlay.work, bits)
         draft.add(steps.ROOT_OVERLAY, *args, cause="/root/path")
-    if not program.terminal and place.streams:
-        draft.add(steps.STREAM_ENDS)
     if place.gate:
         draft.add(steps.MEET, phase=PARENT)
         draft.add(steps.GATE, phase=PARENT)

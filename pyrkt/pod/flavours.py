@@ -7,6 +7,7 @@ the host, which get the same bundle.
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 
 from pyrkt.base import fastjson, log
@@ -14,6 +15,7 @@ from pyrkt.base.errors import InvalidSpec, NoPermission, NotFound, UsageError
 from pyrkt.base.reader import Reader
 from pyrkt.base.record import Record
 from pyrkt.bundle.write import config_text
+from pyrkt.kernel import mount
 from pyrkt.kernel.process import start_time
 from pyrkt.plan import foreign
 from pyrkt.pod.flavour import FOREIGN, read_flavour
@@ -43,6 +45,7 @@ _HELD = {"user": 100, "pid": 101, "ipc": 102, "uts": 103, "network": 104}
 _GUESTS_OWN = ("pid", "ipc", "uts")
 """What an app in gVisor has of its own: its kernel cannot share these with another."""
 _DELETE_S = 60
+_NULL = os.makedev(1, 3)
 
 
 def find(name: str) -> str:
@@ -259,4 +262,27 @@ def enter_guest(pod: Pod, app: str, wish: Wish) -> Never:
     begin = words(flavour, f"{pod.path}/{STATE}")
     command = wish.command or ("/bin/sh",)
     argv = [*begin, "exec", *flags, container_id(pod.uuid, app, "plan"), *command]
+    _keep_null()
     os.execv(flavour.program, argv)  # noqa: S606 - to become it is the point
+
+
+def _keep_null() -> None:
+    """Put a null device of its own in the place of the host's: gVisor gives what it gets to the container's user."""
+    found = [number for number in range(3) if _is_null(number)]
+    if not found:
+        return
+    directory = mount.new_filesystem("tmpfs", (("size", "4k"),))
+    os.mknod("null", 0o600 | stat.S_IFCHR, _NULL, dir_fd=directory)
+    own = os.open("null", os.O_RDWR | os.O_CLOEXEC, dir_fd=directory)
+    for number in found:
+        os.dup2(own, number)
+    os.close(own)
+    os.close(directory)
+
+
+def _is_null(number: int) -> bool:
+    try:
+        status = os.fstat(number)
+    except OSError:
+        return False
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
