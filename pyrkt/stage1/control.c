@@ -48,15 +48,17 @@ void control_open(const char *path)
 	memcpy(control.path, path, strlen(path) + 1);
 	text_add(&text, "/proc/self/fd/");
 	text_add_number(&text, directory);
-	text_add(&text, "/");
+	text_add(&text, "/.");
 	text_add(&text, name);
 	long fd = sys(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	u32 mask = (u32)sys(__NR_umask, 077);
-	sys(__NR_unlinkat, AT_FDCWD, path, 0);
+	sys(__NR_unlinkat, AT_FDCWD, address.sun_path, 0);
 	long r = text.cut ? -ENAMETOOLONG : sys(__NR_bind, fd, &address, sizeof address);
 	sys(__NR_umask, mask);
 	if (r >= 0)
 		r = sys(__NR_listen, fd, 16);
+	if (r >= 0) /* whoever sees it is heard */
+		r = sys(__NR_renameat2, AT_FDCWD, address.sun_path, AT_FDCWD, path, 0);
 	sys_close(directory);
 	if (r >= 0)
 		control.listener = (i32)fd;

@@ -430,7 +430,8 @@ static void take_report(struct app *app)
 		failed_to_start(app, &found);
 	else if (size == sizeof found && app->stage == MAIN) {
 		app->up = true;
-		control_answer(app, 0);
+		if (!app->stopping) /* who waits for its end goes on waiting */
+			control_answer(app, 0);
 	}
 	sys_close(app->report);
 	app->report = -1;
