@@ -39,7 +39,7 @@ def join(draft: Draft, subject: Subject) -> None:
     systemd uses; cgroup_procs_write_permission). In a user namespace of its own it would not have the right any more.
     """
     joined = [(place, ns) for place, ns in enumerate(subject.linux.namespaces) if ns.path]
-    joined.sort(key=lambda item: (item[1].type == "user") == (subject.host.euid == 0))
+    joined.sort(key=lambda item: (item[1].type == "user") == subject.host.administers)
     opened = []
     for place, namespace in joined:
         cause = f"/linux/namespaces/{place}"
