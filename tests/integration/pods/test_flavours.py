@@ -378,11 +378,13 @@ def test_rkts_names_and_the_configurations_default(stored: Pyrkt, image: str) ->
 @pytest.mark.parametrize("flavour", ["crun", "runc", "runsc"])
 def test_the_hosts_null_device_keeps_its_owner(stored: Pyrkt, image: str, flavour: str) -> None:
     """These give their standard descriptors to the container's user."""
-    null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    run = stored.argv("run", f"--stage1={flavour}", image, "--user=1000", "--stdout=null", "--", "true")
-    assert subprocess.run(run, check=False, timeout=60, **null).returncode == 0
+
+    def code(words: list[str]) -> int:
+        null = subprocess.DEVNULL
+        return subprocess.run(words, check=False, timeout=60, stdin=null, stdout=null, stderr=null).returncode
+
+    assert code(stored.argv("run", f"--stage1={flavour}", image, "--user=1000", "--stdout=null", "--", "true")) == 0
     uuid = stored.ok("run", "--detach", f"--stage1={flavour}", image, "--", "sleep", "60").strip()
-    enter = stored.argv("enter", uuid, "true")
-    assert eventually(lambda: subprocess.run(enter, check=False, timeout=60, **null).returncode == 0)
+    assert eventually(lambda: code(stored.argv("enter", uuid, "true")) == 0)
     assert stored.call("stop", uuid).code == 0
     assert os.stat("/dev/null").st_uid == 0
