@@ -35,6 +35,10 @@ OWN = {
 """The networks that need no file: the world behind the host's address, and the host alone."""
 
 
+FIREWALL: dict[str, Any] = {"type": "firewall", "backend": "iptables"}
+"""Lets through what is for a pod, and what it sends."""
+
+
 class Wanted(Record):
     """A network that --net names, and the arguments for its plugins: ``IP=10.1.2.3;MAC=...``."""
 

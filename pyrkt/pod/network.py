@@ -111,7 +111,10 @@ def networks(dirs: ConfigDirs) -> tuple[Network, ...]:
 
 def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...]:
     """Return the attachments that ``request`` comes to; touches nothing. Raises: NotFound, InvalidSpec."""
-    chosen = list(modes.select(modes.parse([request.net]), networks(dirs)))
+    chosen = [
+        (network if network.file else _let_through(network), args)
+        for network, args in modes.select(modes.parse([request.net]), networks(dirs))
+    ]
     if request.bandwidth:
         chosen = [(bandwidth.shaping(network), args) for network, args in chosen]
     target = -1
@@ -140,6 +143,15 @@ def plan(request: Request, uuid: str, dirs: ConfigDirs) -> tuple[Attachment, ...
             )
         )
     return tuple(found)
+
+
+def _let_through(own: Network) -> Network:
+    """Return one of our own networks so that it works on a host that forwards nothing unasked, as docker leaves it."""
+    if own.name != modes.DEFAULT:
+        return own
+    from pyrkt.net import rules  # noqa: PLC0415 - subprocess, for the others
+
+    return own if rules.forwards() else ports.with_plugin(own, modes.FIREWALL)
 
 
 def shapes(net: str, dirs: ConfigDirs) -> tuple[bool, str]:
@@ -294,6 +306,7 @@ def _attach(pod: str, uuid: str, attachments: tuple[Attachment, ...], request: R
         found = result.parse(answer, f"the result of network {attachment.network.name}")
         results.append((attachment, found))
         _verify(attachment, found)
+        _let_in(attachment, found)
     write_file(f"{pod}/{INFO}", fastjson.dumps([_info(*pair) for pair in results]), mode=0o644, durable=False)
     if request.dns:
         resolver.fill(_apps(pod), tuple(found.dns for _, found in results))
@@ -313,6 +326,18 @@ def resolve(pod: str, app: str) -> None:
         return
     attached = [attachment for _, attachment in _remembered(pod) if attachment is not None]
     resolver.fill((app,), tuple(result.parse(each.result, "the result of a network").dns for each in attached))
+
+
+def _let_in(attachment: Attachment, found: Result) -> None:
+    """Have published ports reached from outside, where the host forwards nothing unasked."""
+    if _is_shut(attachment) and found.addresses:
+        from pyrkt.net import rules  # noqa: PLC0415 - subprocess
+
+        rules.let_in(attachment.container, found.addresses[0].ip)
+
+
+def _is_shut(attachment: Attachment) -> bool:
+    return ports.CAPABILITY in attachment.capabilities and modes.FIREWALL in attachment.network.plugins
 
 
 def _added(pod: str, attachment: Attachment) -> Any:
@@ -427,9 +452,10 @@ def _delete(pod: str, attachment: Attachment, uuid: str) -> None:
             code=error.code,
         ) from None
     finally:
-        if disturbed:
-            from pyrkt.net import rules  # noqa: PLC0415 - only a pod that has changed its own network needs it
+        if disturbed or _is_shut(attachment):
+            from pyrkt.net import rules  # noqa: PLC0415 - few pods need it
 
+            rules.shut(uuid)
             rules.sweep(uuid)
 
 

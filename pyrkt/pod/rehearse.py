@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pyrkt.metadata import token as tokens
 from pyrkt.pod import configure, directory, flavours, ids
 from pyrkt.pod.compile import Shared, compiled
 from pyrkt.pod.prepare import placed
+from pyrkt.pod.program import wires
 from pyrkt.pod.verdicts import judge
 
 if TYPE_CHECKING:
@@ -44,4 +46,5 @@ def rehearse(ask: PodAsk, pods: Pods, source: Source) -> tuple[Compiled, Verdict
     if ask.strict:
         judged.check()
     shared = Shared(config=configure.shared(ask, limits, [bundle for _, bundle in bundles], place))
-    return compiled(shared, tuple(parts), final, NIL), judged
+    wired = wires(os.path.dirname(pods.root), NIL, ask.net, userns=bool(spaces.uids))
+    return compiled(shared, tuple(parts), final, NIL, wires=wired), judged

@@ -307,3 +307,40 @@ def test_bandwidth(there: Host) -> None:
         assert "resource/network-bandwidth: ignored (no plugin of the network own limits bandwidth)" in answer.err
     finally:
         file.unlink()
+
+
+def test_a_host_that_forwards_nothing_unasked(there: Host, image: str) -> None:
+    """As docker leaves it."""
+    there.ok("iptables", "-P", "FORWARD", "DROP")
+    try:
+        assert there.tool.ok("run", "--net", image, "--", "sh", "-c", f"nc {OUTSIDE} 8002").startswith("from outside")
+        words = ("--net=default", "--hostname=web", "--port=80-tcp:8080")
+        uuid = there.tool.detached(*words, image, "--", "sh", "-c", SERVE)
+        try:
+            assert served(there, "10.77.0.1", 8080, netns="outside") == "web"
+        finally:
+            there.tool.ok("stop", "--force", uuid)
+        assert not re.search(r"172\.16\.28\.\d+/32", there.ok("iptables", "-S"))
+    finally:
+        there.ok("iptables", "-P", "FORWARD", "ACCEPT")
+
+
+def test_kernel_parameters_of_the_pods_own_network(there: Host) -> None:
+    """The namespace is joined, not made by the clone: it is the pod's own nevertheless."""
+    aci = make_aci(there.tool.base / "tuned.aci", "example.com/tuned")
+    there.tool.ok("fetch", str(aci))
+    (record,) = [
+        each for each in json.loads(there.tool.ok("image", "list", "--format=json")) if "tuned" in each["name"]
+    ]
+    app = {"exec": ["/bin/cat", "/proc/sys/net/ipv4/ip_default_ttl"], "user": "0", "group": "0"}
+    manifest = {
+        "acKind": "PodManifest",
+        "acVersion": "0.8.11",
+        "apps": [{"name": "tuned", "image": {"id": record["id"]}, "app": app}],
+        "isolators": [{"name": "os/unix/sysctl", "value": {"net.ipv4.ip_default_ttl": "77"}}],
+        "ports": [{"name": "80-tcp", "hostPort": 8080}],
+    }
+    file = there.tool.base / "pod.json"
+    file.write_text(json.dumps(manifest))
+    assert there.tool.ok("run", "--net=default", f"--pod-manifest={file}") == "77\n"
+    assert there.ok("cat", "/proc/sys/net/ipv4/ip_default_ttl") == "64\n"

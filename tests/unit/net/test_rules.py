@@ -18,5 +18,6 @@ LISTED = f"""-P POSTROUTING ACCEPT
 def test_the_rule_of_a_pod_and_its_chain() -> None:
     comment = f'name: "default" id: "{UUID}"'
     rule = ("POSTROUTING", "-s", "172.16.28.2/32", "-m", "comment", "--comment", comment, "-j", CHAIN)
-    assert _of_pod(LISTED, UUID) == [(rule, CHAIN)]
+    other = ("POSTROUTING", "-s", "172.16.28.4/32", "-m", "comment", "--comment", comment, "-j", "MASQUERADE")
+    assert _of_pod(LISTED, UUID) == [(rule, CHAIN), (other, "")]
     assert _of_pod("", UUID) == []

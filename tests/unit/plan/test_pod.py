@@ -8,7 +8,7 @@ import pytest
 
 from pyrkt.plan.compile import joining_sandbox, sandbox
 from pyrkt.plan.place import Place, PodApp, Policy
-from pyrkt.plan.steps import BEFORE, CHILD, PARENT
+from pyrkt.plan.steps import AFTER, BEFORE, CHILD, PARENT
 from pyrkt.spec.layout import CgroupLayout
 from tests.unit.plan.hosts import CGROUP, USERNS, V2, bind, changed, compiled, mounted, named, namespaces
 
@@ -61,6 +61,17 @@ def test_a_network_that_is_there_already_is_joined_by_the_sandbox() -> None:
     plan = sandbox(config, (), V2, Place())
     assert [s.args[1] for s in named(plan, "OPEN")] == ["/run/netns/x"]
     assert not named(plan, "LOOPBACK")
+
+
+def test_programs_for_the_pods_networks_are_told_the_pid_before_it_begins_and_run_when_all_has_ended() -> None:
+    place = Place(record_file="/pid", join_run=("/bin/net", "up"), after_run=("/bin/net", "down"), exit_dir="/status")
+    plan = sandbox(changed(), (), V2, place, (POD,))
+    join, after = named(plan, "HOOK")
+    assert (join.phase, join.args[:2], join.args[4:]) == (PARENT, ("/bin/net", ("/bin/net", "up")), ('{"pid":', b"}"))
+    assert (after.phase, after.args[:2], after.args[4:]) == (AFTER, ("/bin/net", ("/bin/net", "down")), ("{}", b""))
+    names = [step.name for step in plan.steps]
+    assert names.index("RECORD") < names.index("HOOK"), "should it be killed meanwhile, gc knows whom to end"
+    assert plan.steps[-1] is after, "the cgroups are gone by then"
 
 
 def test_what_an_apps_root_could_not_reach_is_opened_by_the_supervisor() -> None:
