@@ -115,6 +115,11 @@ def refuse_unknown(names: Iterable[str], known: Iterable[Network]) -> None:
 
 
 def forwarding(networks: Iterable[Network]) -> int:
-    """Return the index of the network whose address gets the ports: the first that masquerades, else the last."""
+    """Return the index of the network whose address gets the ports: the first that masquerades, else the last.
+
+    Not the one that has come along unasked, as with rkt: its pods know no way back to anybody but the host.
+    """
     listed = list(networks)
-    return next((place for place, network in enumerate(listed) if network.masquerades()), len(listed) - 1)
+    masquerading = (place for place, network in enumerate(listed) if network.masquerades())
+    asked = [place for place, network in enumerate(listed) if network.file or len(listed) == 1]
+    return next(masquerading, asked[-1] if asked else len(listed) - 1)

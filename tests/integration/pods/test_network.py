@@ -344,3 +344,28 @@ def test_kernel_parameters_of_the_pods_own_network(there: Host) -> None:
     file.write_text(json.dumps(manifest))
     assert there.tool.ok("run", "--net=default", f"--pod-manifest={file}") == "77\n"
     assert there.ok("cat", "/proc/sys/net/ipv4/ip_default_ttl") == "64\n"
+
+
+def test_apps_that_come_later_are_in_the_network_and_know_its_name_servers(there: Host, image: str) -> None:
+    told = ptp(there, "told", "10.97.0.0/24", dns={"nameservers": ["10.97.0.53"]})
+    told["ipam"]["routes"] = [{"dst": "0.0.0.0/0"}]
+    file = there.describe("10-told.conf", told)
+    uuid = there.tool.ok("app", "sandbox", "--net=told", "--port=web:tcp:80:0.0.0.0:8080", "--hostname=web").strip()
+    try:
+        there.tool.ok("app", "add", uuid, image, "--name=late", "--", "sh", "-c", f"cat /etc/resolv.conf; {SERVE}")
+        there.tool.ok("app", "start", uuid, "--app=late")
+        assert served(there, "10.77.0.1", 8080) == "web"
+        assert "nameserver 10.97.0.53" in there.tool.ok("logs", uuid)
+    finally:
+        there.tool.ok("stop", "--force", uuid)
+        file.unlink()
+    assert there.leftovers() == []
+
+
+@pytest.mark.parametrize("flavour", ["fly", "crun", "runc"])
+def test_other_flavours_join_the_same_networks(there: Host, image: str, flavour: str) -> None:
+    script = f"nc {OUTSIDE} 8002; ip -o -4 a show eth0"
+    out = there.tool.ok("run", f"--stage1={flavour}", "--net=default", image, "--", "sh", "-c", script)
+    assert out.startswith("from outside 10.77.0.1\n")
+    assert "172.16.28." in out
+    assert there.leftovers() == []

@@ -85,6 +85,10 @@ def test_ports_go_to_the_first_network_that_masquerades_else_to_the_last() -> No
     masqueraded = plain[0].replace(plugins=({"type": "ptp", "ipMasq": True},))
     assert modes.forwarding(plain) == 1
     assert modes.forwarding((*plain, masqueraded, *plain)) == 2
+    restricted = modes.OWN["default-restricted"]
+    assert modes.forwarding((*plain, restricted)) == 1
+    assert modes.forwarding((restricted,)) == 0
+    assert modes.forwarding((restricted, restricted)) == 1
 
 
 def test_ports_are_published_by_the_networks_own_plugin_or_by_portmap() -> None:
