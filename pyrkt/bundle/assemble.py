@@ -59,7 +59,8 @@ class Bundle:
     as far as a bundle alone can run them they are hooks of ``config``, too. ``seats`` tells of the volumes;
     ``replaced`` are files of the rootfs that have to become directories for them. ``isolators`` say in appc's words
     what limits the image and the options set together. ``network_bps``: bytes a second, which no config.json can say.
-    ``stop_signal``: what the image wants to be ended by, in its words.
+    ``stop_signal``: what the image wants to be ended by, in its words. ``says_ready``: the app tells when it is ready.
+    ``activated``: (name, number, protocol) of its ports that come as sockets which somebody else has opened.
     """
 
     config: Config
@@ -75,6 +76,8 @@ class Bundle:
     isolators: tuple[Isolator, ...] = ()
     network_bps: int = 0
     stop_signal: str = ""
+    says_ready: bool = False
+    activated: tuple[tuple[str, int, str], ...] = ()
 
 
 def assemble(

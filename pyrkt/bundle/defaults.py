@@ -20,6 +20,10 @@ OWN_VARIABLES = ("AC_APP_NAME", "AC_METADATA_URL", "container")
 """Variables that tell an app of a pod where it is; nobody may tell it otherwise. Source: as PATH."""
 
 
+NOTIFY = "appc.io/executor/supports-systemd-notify"
+"""The annotation "true" of an app that tells by sd_notify(3) when it is ready. Source: appc 0.8, image manifest."""
+
+
 def own_variables(app: str, metadata_url: str) -> dict[str, str]:
     """Return these variables for ``app``; without a ``metadata_url`` there is no such variable."""
     values = (app, metadata_url, CONTAINER)

@@ -82,6 +82,13 @@ def compose(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> Bun
         warnings=bundle.warnings if options.pod_uuid else (*bundle.warnings, *told),  # a pod runs them all
         pre_start=commands.get("pre-start", ()),
         post_stop=commands.get("post-stop", ()),
+        says_ready={**manifest.annotations, **options.annotations}.get(defaults.NOTIFY) == "true",
+        activated=tuple(
+            (port.name, port.port + offset, port.protocol)
+            for port in app.ports
+            if port.socket_activated
+            for offset in range(port.count)
+        ),
     )
 
 

@@ -73,6 +73,7 @@ def compose(image: ImageConfig, rootfs: Rootfs, options: RunOptions) -> Bundle:
     )
     bundle = assemble(program, placed, options, rootfs)
     bundle = replace(bundle, isolators=isolators.in_force((), options), stop_signal=image.stop_signal)
+    bundle = replace(bundle, says_ready=options.annotations.get(defaults.NOTIFY) == "true")
     if not dropped:
         return bundle
     told = f"label {dropped[0]!r} of the image{' and others' if dropped[1:] else ''} gives no orders here: left out"

@@ -86,6 +86,7 @@ def container(
     namespaces.move_devices(draft, subject)
     namespaces.own(draft, subject, place.keyring)
     namespaces.unshare_cgroup(draft, subject)
+    process.listen(draft, place)
     frozen = rootfs.build(draft, subject, root, cgroup)
     _meet(draft, subject, place, cgroup if late else None)
     hooks.add_hooks(draft, subject, place.id, "create_container", CHILD)

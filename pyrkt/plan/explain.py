@@ -6,6 +6,7 @@ from struct import Struct
 
 from pyrkt.plan import options
 from pyrkt.plan.namespaces import FLAGS as NAMESPACES
+from pyrkt.plan.place import SAYS_READY
 from pyrkt.plan.steps import AFTER, BEFORE, CHILD, PARENT
 from pyrkt.spec import capabilities, steps
 from pyrkt.spec.runtime import IO_CLASSES, RLIMITS
@@ -304,6 +305,7 @@ _CALLS: dict[int, Callable[..., str]] = {
         f"app {quote(name)}{' after its pre-start' if pre >= 0 else ''}{', then its post-stop' if post >= 0 else ''}"
         f"{_policy_words(policy)}"
     ),
+    steps.LISTEN: lambda wanted: f"take the sockets at {_ports(wanted)}",
     steps.GATE: lambda: "wait until the pod's other apps are set up",
     steps.TELL: lambda args, _env: f"pass signals on by {' '.join(map(quote, args))}",
     steps.MEMBER: lambda: "end with the pod",
@@ -318,6 +320,11 @@ def call(step: Step) -> str:
     return _CALLS[step.code](*step.args)
 
 
+def _ports(wanted: bytes) -> str:
+    found = (wanted[at : at + 4] for at in range(0, len(wanted), 4))
+    return " ".join(f"{int.from_bytes(each[:2], 'little')}/{'udp' if any(each[2:]) else 'tcp'}" for each in found)
+
+
 def _policy_words(policy: bytes) -> str:
     if len(policy) != _POLICY.size:
         return f", a policy of {len(policy)} bytes"  # which stage1 refuses
@@ -325,9 +332,8 @@ def _policy_words(policy: bytes) -> str:
     words = {0: "", 1: ", again if it fails", 2: ", again whenever it ends"}[restart]
     words += f" after {delay} ms" if restart else ""
     words += f", {most} times" if restart and most else ""
-    words += {0: "", 1: ", its failure ends the pod", 2: ", its success ends the pod", 3: ", its end ends the pod"}[
-        ends
-    ]
+    means = {0: "", 1: ", its failure ends the pod", 2: ", its success ends the pod", 3: ", its end ends the pod"}
+    words += means[ends & 3] + (", says when it is ready" if ends & SAYS_READY else "")
     return words + f"; signal {number or 15}, {grace} ms"
 
 

@@ -58,6 +58,7 @@ class Place(Record):
     ``exit_file``: gets the exit code at the end (``exit_dir``/NAME, one an app, for a pod).
     ``member``: the container is an app of a pod: its supervisor is made by the pod's, and ends with it.
     ``gate``: it runs when the pod's other apps can run, too.
+    ``listen``: (port, whether of udp) of the sockets that it gets, of those that were opened for the pod.
     ``control``, ``supervisor_file``: a pod's control socket, and what gets "pid start-time" of its supervisor.
     ``is_mutable``: the pod goes on when no app runs.
     ``service``: the pod's metadata service; None: it has none.
@@ -101,6 +102,7 @@ class Place(Record):
     streams: Streams | None = None
     member: bool = False
     gate: bool = False
+    listen: tuple[tuple[int, bool], ...] = ()
     control: str = ""
     supervisor_file: str = ""
     is_mutable: bool = False
@@ -116,10 +118,14 @@ class Service(Record):
     port: int
 
 
+SAYS_READY = 4
+
+
 class Policy(Record):
     """What the end of an app means; times in milliseconds.
 
-    ``ends``: bit 0, the pod ends when the app has failed, bit 1, when it is done. ``restart``: never (0), when it has
+    ``ends``: bit 0, the pod ends when the app has failed, bit 1, when it is done; bit 2 (SAYS_READY), the app itself
+    tells when it is ready. ``restart``: never (0), when it has
     failed (1), always (2); ``most`` times, 0 without bound, each after ``delay_ms``. ``signal`` asks it to end, 0 is
     SIGTERM; ``grace_ms`` later it is killed.
     """

@@ -295,6 +295,13 @@ def _asks_agent(seccomp: Seccomp) -> bool:
     return any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls)
 
 
+def listen(draft: Draft, place: Place) -> None:
+    """Take the sockets that are for the app, while those of all are still open."""
+    if place.listen:
+        wanted = b"".join(port.to_bytes(2, "little") + int(udp).to_bytes(2, "little") for port, udp in place.listen)
+        draft.add(steps.LISTEN, wanted)
+
+
 def announce(draft: Draft, place: Place) -> None:
     """Tell whoever asked which process it is, by a file and by a descriptor."""
     if place.pidfd_socket:

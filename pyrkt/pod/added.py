@@ -252,7 +252,13 @@ def _reified(one: prepare.Chosen) -> reified.Part:
 
 def _traces(path: str, name: str) -> list[str]:
     """Return the files and directories of an app, but for what other files tell of it."""
-    found = [f"{path}/apps/{name}", f"{path}/status/{name}", f"{path}/status/{name}.restarts", f"{path}/{_MAKING}"]
+    found = [
+        f"{path}/apps/{name}",
+        f"{path}/status/{name}",
+        f"{path}/status/{name}.restarts",
+        f"{path}/status/{name}.ready",
+        f"{path}/{_MAKING}",
+    ]
     for directory, begin in (("logs", f"{name}.log"), ("volumes", f"{name}.")):
         names = os.listdir(f"{path}/{directory}")
         found += [f"{path}/{directory}/{each}" for each in names if each.startswith(begin)]

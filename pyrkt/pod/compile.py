@@ -16,7 +16,7 @@ from pyrkt.metadata import key
 from pyrkt.metadata.address import address, port
 from pyrkt.plan import compile as compiler
 from pyrkt.plan import steps
-from pyrkt.plan.place import Place, PodApp, Policy, Service
+from pyrkt.plan.place import SAYS_READY, Place, PodApp, Policy, Service
 from pyrkt.pod import service, streams
 from pyrkt.pod.directory import write_new
 from pyrkt.pod.flavour import Flavour, read_flavour
@@ -24,7 +24,7 @@ from pyrkt.pod.program import Wires
 from pyrkt.pod.start import causes_file
 from pyrkt.pod.streams import Where, Wish
 from pyrkt.spec.layout import CgroupLayout, OverlayRoot
-from pyrkt.spec.runtime import Linux, parse_config
+from pyrkt.spec.runtime import Linux, Mount, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Part(Record):
 
     ``pre_start`` and ``post_stop`` are its event handlers: ``bundle.handlers`` makes containers of them.
     ``policy`` is what its end means, ``wish`` what is asked of its streams, ``flavour`` who makes its container.
+    ``listen``: as Place has it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Part(Record):
     policy: Policy = Policy()
     wish: Wish = Wish()
     flavour: Flavour = Flavour()
+    listen: tuple[tuple[int, bool], ...] = ()
 
 
 class AppPlan(Record):
@@ -67,6 +69,8 @@ class AppPlan(Record):
 
 NO_WIRES = Wires()
 _NONE = steps.Plan(steps=())
+_NOTIFY = "/dev/notify"
+"""Where an app finds the socket of sd_notify(3): /dev is a file system of the pod's own making."""
 FIRST_PLAN = 200
 """The descriptor of the first app's plan; the supervisor opens a hundred of its own at most."""
 
@@ -198,11 +202,11 @@ def app_plans(part: Part, path: str, host: Host, layout: CgroupLayout, place: Pl
     for name, words in (("plan", ()), ("pre-start.plan", part.pre_start), ("post-stop.plan", part.post_stop)):
         if name != "plan" and not words:
             continue
-        config, where = part.config, place
+        config, where = _telling(part, home), place.replace(listen=part.listen)
         if words:
             from pyrkt.bundle import handlers  # noqa: PLC0415 - few images have any
 
-            config = handlers.container(config, words)
+            config, where = handlers.container(part.config, words), place
             where = place.replace(record_file="", gate=False, streams=place.streams and streams.beside(place.streams))
         root = _overlay(part, home)
         made = AppPlan(number=first + len(found), file=f"apps/{part.name}/{name}", plan=_NONE)
@@ -220,6 +224,16 @@ def app_plans(part: Part, path: str, host: Host, layout: CgroupLayout, place: Pl
         )
         found.append(made.replace(plan=plan))
     return found
+
+
+def _telling(part: Part, home: str) -> Config:
+    """Return the app's container, with the socket by which it tells that it is ready, if it does so."""
+    config = part.config
+    if not part.policy.ends & SAYS_READY or config.process is None:
+        return config
+    socket = Mount(destination=_NOTIFY, type="bind", source=f"{home}/notify", options=("bind", "rprivate"))
+    process = config.process.replace(env=(*config.process.env, f"NOTIFY_SOCKET={_NOTIFY}"))
+    return config.replace(process=process, mounts=(*config.mounts, socket))
 
 
 def _handed_over(made: AppPlan, part: Part, root: OverlayRoot | None, place: Place, home: str, host: Host) -> AppPlan:
@@ -294,6 +308,7 @@ def read_parts(path: str) -> tuple[Part, ...]:
             wish=Wish.read(app["streams"]),
             policy=Policy.read(app["policy"]),
             flavour=flavour,
+            listen=tuple((each["port"].integer(1, 65535), each["udp"].boolean()) for each in app["listen"].items()),
         )
         for app in recipe["apps"].items()
     )

@@ -15,7 +15,7 @@ from pyrkt.bundle import from_appc, from_oci, isolators, sandbox
 from pyrkt.bundle.options import DeviceNode, IdRange, IoLimit, Names, RunOptions, SeccompChoice, Signs, VolumeMount
 from pyrkt.bundle.volumes import check_source
 from pyrkt.metadata.address import url
-from pyrkt.plan.place import Policy
+from pyrkt.plan.place import SAYS_READY, Policy
 from pyrkt.pod import flavours, streams
 from pyrkt.pod.ask import App
 from pyrkt.pod.compile import Part
@@ -212,19 +212,21 @@ def options(ask: PodAsk, app: App, name: str, place: Place) -> RunOptions:
 def part(ask: PodAsk, name: str, app: App, bundle: Bundle) -> Part:
     """Return the app for the compiler, its root still a copied one."""
     ends = {"all": 0, "any": _FAILED | _DONE}.get(ask.exit_policy, _FAILED if app.fatal else 0)
+    native = ask.flavour.name == "native"
     return Part(
         name=name,
         config=bundle.config,
         pre_start=bundle.pre_start,
         post_stop=bundle.post_stop,
         policy=Policy(
-            ends=ends,
+            ends=ends | (SAYS_READY if native and bundle.says_ready else 0),
             restart=("no", "on-failure", "always").index(app.restart),
             most=app.restart_max,
             delay_ms=app.restart_delay_ms,
             signal=_stop_signal(bundle),
         ),
         wish=streams.wish(ask, app),
+        listen=_sockets(ask, bundle) if native else (),
     )
 
 
@@ -234,6 +236,16 @@ def network_of(net: str, uuid: str, *, userns: bool) -> tuple[str, str]:
         return net, ""
     # A user namespace comes with a network namespace of its own, which is connected then.
     return "cni", "" if userns else f"{NETNS}/{uuid}"
+
+
+def _sockets(ask: PodAsk, bundle: Bundle) -> tuple[tuple[int, bool], ...]:
+    """Return (port of the host, whether of udp) of the sockets that come to the app opened, as rkt has it."""
+    outside = {port.name: port.host_port for port in ask.ports if port.host_port}
+    first = {name: number for name, number, _ in reversed(bundle.activated)}
+    return tuple(
+        (outside.get(name, first[name]) + number - first[name], protocol.lower() == "udp")
+        for name, number, protocol in bundle.activated
+    )
 
 
 def _stop_signal(bundle: Bundle) -> int:

@@ -289,4 +289,5 @@ def recipe_entry(part: Part) -> dict[str, Any]:
         "postStop": list(part.post_stop),
         "policy": {field: getattr(part.policy, field) for field in part.policy._fields},
         "streams": part.wish.as_json(),
+        "listen": [{"port": port, "udp": udp} for port, udp in part.listen],
     }

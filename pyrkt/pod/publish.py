@@ -32,6 +32,8 @@ def _published(port: ExposedPort, ports: Sequence[Port]) -> list[Published]:
         raise UsageError(
             f"port {port.name!r} is of protocol {inside.protocol!r}", hint=f"published are {', '.join(_PROTOCOLS)}"
         )
+    if inside.socket_activated:
+        return []  # whoever starts the pod has opened it, and the app gets that socket
     first = port.host_port or inside.port
     if first + inside.count - 1 > 65535:
         raise UsageError(

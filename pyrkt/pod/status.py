@@ -26,6 +26,8 @@ IMAGE_ID, IMAGE_NAME = "pyrkt/id", "pyrkt/name"
 class AppStatus(Record):
     """One app of a pod. ``exit_code`` is None while it runs, or if nobody saw its end.
 
+    ``ready``: False only of one that tells so itself, and has not yet.
+
     ``bundle`` is its bundle's absolute path; ``cgroups`` are its cgroups' directories, while it has them;
     ``created``, ``started`` and ``finished`` are seconds since 1970, 0 where there is none.
     """
@@ -41,6 +43,7 @@ class AppStatus(Record):
     started: float = 0.0
     finished: float = 0.0
     restarts: int = 0
+    ready: bool = True
     mounts: tuple[dict[str, Any], ...] = ()
     user_annotations: dict[str, str] = {}  # noqa: RUF012 - records are frozen, and nobody writes to it
     user_labels: dict[str, str] = {}  # noqa: RUF012
@@ -242,6 +245,7 @@ def _app(pod: Pod, app: Reader, volumes: dict[str, Reader], *, running: bool) ->
         created=changed(f"{home}/config.json"),
         started=started,
         finished=changed(f"{pod.path}/status/{name}") if exited else 0.0,
+        ready=not os.path.exists(f"{home}/notify") or bool(pod.read(f"status/{name}.ready")),
         restarts=_number(pod.read(f"status/{name}.restarts")),
         mounts=tuple(_mount(pod, mount, volumes) for mount in app["mounts"].items()),
         user_annotations=app["app"]["userAnnotations"].text_map(),

@@ -6,7 +6,7 @@ import os
 import time
 
 from pyrkt.base.errors import NotFound
-from pyrkt.pod import lifecycle
+from pyrkt.pod import kept, lifecycle
 from pyrkt.pod import status as states
 
 TYPE_CHECKING = False
@@ -51,11 +51,18 @@ def until_ready(pods: Pods, pod: Pod, seconds: float) -> tuple[Pod, bool]:
 
 
 def is_ready(pod: Pod) -> bool:
-    """Tell whether each app of ``pod`` runs, or has run and ended."""
+    """Tell whether each app of ``pod`` runs, or has run and ended; one that tells by itself has to be ready, too.
+
+    A pod to which apps may be added is ready without any.
+    """
     if pod.state() != "running" or not os.path.exists(f"{pod.path}/pid"):
         return False
     found = states.status(pod)
-    return bool(found.apps) and all(app.state in ("running", "exited") for app in found.apps)
+    if os.path.exists(f"{pod.path}/{kept.FILE}"):
+        return all(app.ready or app.state != "running" for app in found.apps)
+    return bool(found.apps) and all(
+        app.state == "exited" or (app.state == "running" and app.ready) for app in found.apps
+    )
 
 
 def _again(pods: Pods, pod: Pod) -> Pod:

@@ -106,6 +106,7 @@ METADATA = 220
 STREAMS = 230
 STREAM_ENDS = 231
 TELL = 240
+LISTEN = 250
 
 # code: (name, one letter an argument, mask of 1 << phase)
 TABLE = {
@@ -208,4 +209,5 @@ TABLE = {
     STREAMS: ("STREAMS", "siiissb", 1),
     STREAM_ENDS: ("STREAM_ENDS", "", 4),
     TELL: ("TELL", "ll", 1),
+    LISTEN: ("LISTEN", "b", 4),
 }

@@ -87,6 +87,7 @@ long step_CLOSE_FDS(const struct step *step)
 	i64 first = step_number(step, 0);
 	if (first < FIRST_FD || first > INT_MAX)
 		return -EINVAL;
+	first += sockets_taken();
 	bool agent = comes(STEP_SECCOMP_AGENT);
 	bool proc = agent || comes(STEP_USER) || comes(STEP_WAIT_START);
 	long r = close_own(!proc, !agent);
@@ -293,6 +294,7 @@ long step_EXEC(const struct step *step)
 	if (!step_list(step, 1, self.argv))
 		return -EINVAL;
 	u32 words = step_list(step, 2, self.envp);
+	words += sockets_variables(self.envp + words);
 	self.envp[words] = home_variable();
 	self.envp[words + 1] = NULL;
 	sys(__NR_umask, self.umask);

@@ -28,6 +28,8 @@ static struct {
 	i32 namespaces[NAMESPACES], image;
 	i64 code; /* of the first app that failed */
 	i64 grace_ms, end_by;
+	u32 sockets; /* that were opened for it */
+	bool foreground, told; /* whoever started it waits, and has heard that it is ready */
 	bool runs, mutable, opened, announced, ending, interrupted, over;
 	u32 added; /* how many there have been: the order in which they end is the other way round */
 } pod;
@@ -73,7 +75,9 @@ struct app *pod_add(const char *name, const struct policy *policy, const i32 *pl
 		memcpy(app->name, name, size);
 		memcpy(app->plans, plans, sizeof app->plans);
 		app->policy = *policy;
-		app->pidfd = app->report = app->waiter = app->said = app->found.index = -1;
+		app->pidfd = app->report = app->waiter = app->said = app->found.index = app->notify = -1;
+		if (policy->ends & SAYS_READY)
+			app->notify = (i32)notify_listen(name);
 		app->stage = IDLE;
 		app->order = ++pod.added;
 		return app;
@@ -86,6 +90,7 @@ void pod_forget(struct app *app)
 	for (int i = 0; i < PLANS; i++)
 		sys_close(app->plans[i]);
 	sys_close(app->said);
+	sys_close(app->notify);
 	app->stage = FREE;
 }
 
@@ -137,6 +142,7 @@ static _Noreturn void become_member(i32 plan, i32 report, bool tidying)
 	for (int i = 0; i < GIVEN; i++)
 		if (given[i] >= 0)
 			sys(__NR_dup3, given[i], NAMESPACE_FDS + i, 0);
+	sockets_hand_on(pod.sockets);
 	sys(__NR_execveat, pod.image, "", argv, self.environment, AT_EMPTY_PATH);
 	sys_exit(START_FAILED);
 }
@@ -189,7 +195,9 @@ static void start(struct app *app)
 	app->code = 0;
 	app->stopping = app->signalled = false;
 	app->began = now_ms();
+	app->ready = false;
 	forget_record(app, "");
+	forget_record(app, ".ready");
 	go_on(app, FIRST);
 }
 
@@ -290,6 +298,8 @@ void pod_end(int number)
 	if (pod.ending)
 		return;
 	pod.ending = true;
+	if (pod.foreground)
+		notify_tell("STOPPING=1", 10);
 	pod.end_by = now_ms() + pod.grace_ms;
 	for (u32 i = 0; i < MAX_APPS; i++) {
 		struct app *app = &pod.apps[i];
@@ -372,16 +382,30 @@ static void open_gates(void)
 	}
 }
 
+/* Whoever has started the pod hears of it when each app runs, and those have spoken that tell so themselves. */
+static void tell_ready(void)
+{
+	for (u32 i = 0; i < MAX_APPS; i++)
+		if (lives(&pod.apps[i]) && pod.apps[i].policy.ends & SAYS_READY && !pod.apps[i].ready)
+			return;
+	if (!pod.told && pod.foreground && !pod.ending)
+		notify_tell("READY=1", 7);
+	pod.told = true;
+}
+
 static void announce(void)
 {
 	open_gates();
-	if (pod.announced)
+	if (pod.announced) {
+		tell_ready();
 		return;
+	}
 	for (u32 i = 0; i < MAX_APPS; i++)
 		if (pod.apps[i].stage != FREE && !pod.apps[i].up)
 			return;
 	pod.announced = true;
 	pod_has_started();
+	tell_ready();
 }
 
 /* --- what comes from a member --- */
@@ -488,7 +512,7 @@ static void member_ended(struct app *app)
 
 /* --- the supervisor's loop asks these --- */
 
-enum { PER_APP = 2 };
+enum { PER_APP = 3 };
 _Static_assert(POD_POLLS == CONTROL_POLLS + PER_APP * MAX_APPS, "room in the supervisor's list");
 
 int pod_polls(struct pollfd *polls)
@@ -501,6 +525,7 @@ int pod_polls(struct pollfd *polls)
 		bool alive = lives(app);
 		polls[0] = (struct pollfd){.fd = alive ? app->report : -1, .events = POLLIN};
 		polls[1] = (struct pollfd){.fd = alive ? app->pidfd : -1, .events = POLLIN};
+		polls[2] = (struct pollfd){.fd = alive ? app->notify : -1, .events = POLLIN};
 		if (app->deadline && (!first || app->deadline < first))
 			first = app->deadline;
 	}
@@ -508,6 +533,16 @@ int pod_polls(struct pollfd *polls)
 		return -1;
 	first -= now_ms();
 	return first < 0 ? 0 : first > INT_MAX ? INT_MAX : (int)first;
+}
+
+static void hear(struct app *app)
+{
+	if (!notify_hear(app->notify, pod.foreground) || app->ready || app->stage != MAIN)
+		return;
+	app->ready = true;
+	record(app, ".ready", 1);
+	if (pod.announced)
+		tell_ready();
 }
 
 static void look_at_the_clock(void)
@@ -533,6 +568,8 @@ void pod_move(const struct pollfd *polls)
 		struct app *app = &pod.apps[i];
 		if (each[0].fd >= 0 && each[0].fd == app->report && each[0].revents)
 			take_report(app);
+		if (each[2].fd >= 0 && each[2].fd == app->notify && each[2].revents)
+			hear(app);
 		if (each[1].fd >= 0 && each[1].fd == app->pidfd && each[1].revents)
 			member_ended(app);
 	}
@@ -606,6 +643,8 @@ void pod_begin(void)
 {
 	const struct step *step = &self.plan.steps[next_step(0, BEFORE, STEP_POD)];
 	pod.runs = true;
+	pod.foreground = self.report < 0;
+	pod.sockets = pod.foreground ? sockets_keep() : 0;
 	pod.mutable = step_number(step, 2) & 1;
 	pod.grace_ms = step_number(step, 3);
 	if (*step_text(step, 1))

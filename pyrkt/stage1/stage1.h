@@ -53,6 +53,7 @@ struct self {
 	i64 child; /* pid, as the supervisor sees it */
 	long child_fd;
 	i64 exit_code;
+	u32 listening;	/* sockets of LISTEN_FDS, in a member that wants some */
 	u32 umask, own_stdio; /* bit n: descriptor n is a file of the plan's, not the caller's */
 	bool joins, joining, leaves, empty_root;
 	long said; /* what a program that failed has written, or -1 */
@@ -187,14 +188,14 @@ void pod_warns(i32 plan, const struct report *found);
 
 /* pod.c: the apps of a pod, in its supervisor */
 i64 now_ms(void); /* of a clock that nobody sets */
-enum { APP_NAME = 64, PLANS = 3, CONTROL_POLLS = 17, POD_POLLS = CONTROL_POLLS + 2 * MAX_APPS };
+enum { APP_NAME = 64, PLANS = 3, CONTROL_POLLS = 17, POD_POLLS = CONTROL_POLLS + 3 * MAX_APPS };
 enum { KILL_YOURS = 64 /* SIGRTMAX: a member kills its app */ };
 enum app_stage { FREE, IDLE, FIRST, MAIN, AFTERWARDS, PAUSED, ENDED };
-enum { ENDS_FAILED = 1, ENDS_DONE = 2 };
+enum { ENDS_FAILED = 1, ENDS_DONE = 2, SAYS_READY = 4 };
 enum { RESTART_NO, RESTART_FAILED, RESTART_ALWAYS };
 
 struct policy {	  /* as the bytes of POD_APP, and of the control socket, have it */
-	u32 ends;	  /* ENDS_*: the pod ends when the app has failed, or is done */
+	u32 ends;	  /* ENDS_*: the pod ends when the app has failed, or is done; SAYS_READY: it tells when it is ready */
 	u32 restart, most; /* RESTART_*, and how often, 0 without bound */
 	u32 signal;	  /* that asks the app to end; 0 is SIGTERM */
 	i64 delay_ms, grace_ms; /* before the first restart; between the signal and KILL */
@@ -205,6 +206,7 @@ struct app {
 	struct policy policy;
 	i32 plans[PLANS]; /* of FIRST, MAIN, AFTERWARDS */
 	i32 pidfd, report; /* of the member, while there is one */
+	i32 notify;	  /* what the app says itself, or -1 */
 	i32 waiter;	  /* who has asked and gets an answer when it is done */
 	i32 error;	  /* why it could not be started; then found says which step of which plan that was, said more */
 	i32 found_in, said;
@@ -213,6 +215,7 @@ struct app {
 	u32 restarts, order;
 	bool up, gated, stopping, signalled, killed;
 	bool cut_short; /* it was stopped before it ran */
+	bool ready;	/* it has said so */
 	bool tidying;	/* its member was killed, and another one does what that one could not do any more */
 	i64 code, deadline, began, delay_ms;
 };
@@ -234,6 +237,18 @@ void pod_end(int number);
 void pod_end_within(i64 grace_ms); /* -1: what the plan says */
 long pod_tell(struct app *app, int number);
 void pod_forget_waiter(i32 client);
+
+/* notify.c */
+long notify_listen(const char *app); /* returns a socket that an app of this name may tell */
+bool notify_hear(long fd, bool pass_on);
+void notify_tell(const char *words, size_t size); /* whoever has started the pod */
+
+/* sockets.c */
+u32 sockets_keep(void);
+void sockets_hand_on(u32 count);
+void sockets_count(void);
+u32 sockets_taken(void);
+u32 sockets_variables(const char **at);
 
 /* control.c */
 void control_open(const char *path);

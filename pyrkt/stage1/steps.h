@@ -200,6 +200,11 @@ STEP(240, TELL, "ll", B,
      "argv, env of a program that tells the container of a signal, {signal} being its number: the first process does not "
      "pass on what it is sent")
 
+/* sockets that somebody has opened for the pod */
+STEP(250, LISTEN, "b", C,
+     "u16 port, u16 0 for tcp or 1 for udp, ...: of the supervisor's LISTEN_FDS keep those at these ports, as 3 and on, and tell "
+     "the program; before the CLOSE_FDS")
+
 #undef B
 #undef P
 #undef C

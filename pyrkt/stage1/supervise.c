@@ -540,6 +540,8 @@ static long adopt(u32 index)
 _Noreturn void supervise(void)
 {
 	super.member = has_step(BEFORE, STEP_MEMBER);
+	if (super.member)
+		sockets_count();
 	long r = super.signals = catch_signals();
 	if (r >= 0)
 		r = self.proc = open_proc();

@@ -6,8 +6,9 @@ import struct
 
 import pytest
 
+from pyrkt.plan import explain
 from pyrkt.plan.compile import joining_sandbox, sandbox
-from pyrkt.plan.place import Place, PodApp, Policy
+from pyrkt.plan.place import SAYS_READY, Place, PodApp, Policy
 from pyrkt.plan.steps import AFTER, BEFORE, CHILD, PARENT
 from pyrkt.spec.layout import CgroupLayout
 from tests.unit.plan.hosts import CGROUP, USERNS, V2, bind, changed, compiled, mounted, named, namespaces
@@ -86,3 +87,19 @@ def test_what_an_apps_root_could_not_reach_is_opened_by_the_supervisor() -> None
 def test_the_hosts_views_are_bound_read_only_all_the_way_down() -> None:
     plan = compiled(changed(hostname="", linux=USERNS | {"namespaces": namespaces("mount", "user")}))
     assert [s.args for s in named(plan, "SET_ATTR") if s.args[0] == "/sys"] == [("/sys", 1, 15, 0)]
+
+
+def test_an_app_gets_the_sockets_of_its_ports_while_they_are_open() -> None:
+    plan = compiled(changed(), place=Place(listen=((80, False), (0x1234, True))))
+    assert [step.args for step in named(plan, "LISTEN")] == [(b"\x50\x00\x00\x00\x34\x12\x01\x00",)]
+    names = [step.name for step in plan.steps]
+    assert names.index("CLONE") < names.index("LISTEN") < names.index("CLOSE_FDS")
+    assert any("take the sockets at 80/tcp 4660/udp" in line for line in explain.lines(plan))
+    assert not named(compiled(changed()), "LISTEN")
+
+
+def test_a_policy_says_that_the_app_tells_when_it_is_ready() -> None:
+    policy = Policy(ends=1 | SAYS_READY)
+    plan = sandbox(changed(), (PodApp(name="a", plan=200, policy=policy),), V2, Place(control="/c"))
+    (line,) = [line for line in explain.lines(plan) if "app a" in line]
+    assert "its failure ends the pod, says when it is ready" in line
