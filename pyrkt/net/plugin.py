@@ -124,6 +124,8 @@ def _failure(kind: str, command: str, said: _Said) -> PluginFailed:
     except InvalidSpec:
         pass  # it has failed otherwise, and what it left on stderr is all there is
     hint = "try again in a moment" if code == _TRY_AGAIN else f"{command} by the plugin {kind} failed"
+    if "iptables" in problem and "not found" in problem:
+        hint = "apt-get install iptables"
     return PluginFailed(brief(f"{kind}: {problem}{f' (code {code})' if code else ''}"), hint=hint, code=code)
 
 

@@ -172,6 +172,14 @@ def test_a_failure_is_one_line(places: Path, script: str, message: str) -> None:
     assert "\n" not in caught.value.message
 
 
+def test_a_plugin_that_lacks_a_program_of_the_host(places: Path) -> None:
+    said = 'failed to locate iptables: exec: \\"iptables\\": executable file not found in $PATH'
+    write(places, "one", f'echo \'{{"code": 999, "msg": "{said}"}}\'; exit 1')
+    with pytest.raises(PluginFailed, match="failed to locate iptables") as caught:
+        chain.add(attachment(places, {"type": "one"}))
+    assert caught.value.hint == "apt-get install iptables"
+
+
 def test_a_plugin_that_hangs_is_ended_with_all_that_it_started(places: Path) -> None:
     write(places, "one", 'sleep 1000 & echo $! >"$0.child"; wait')
     given = attachment(places, {"type": "one"})
