@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _MAKING = "adding"
 """The directory of a pod where an app is made that is none of it yet."""
-_IMAGE, _TREES = "image", "trees"
-"""Files of an app: its image's manifest in appc's words, and the trees of the store that it uses."""
+_IMAGE, _TREES, _LINK = "image", "trees", "log-link"
+"""Files of an app: its image's manifest in appc's words, the store's trees that it uses, another name of its log."""
 
 
 def add(pod: Pod, app: App, source: Source) -> str:
@@ -65,6 +65,27 @@ def remove(pod: Pod, name: str) -> None:
     """
     with _Change(pod) as change:
         change.remove(name)
+
+
+_CRI = "coreos.com/rkt/experiment/"
+"""What rkt's annotations about logs for Kubernetes begin with: logmode, kubernetes-log-dir, kubernetes-log-path."""
+
+
+def kubernetes_log(ask: PodAsk, app: App) -> str:
+    """Return where Kubernetes looks for the log of ``app``, which is written in its form anyhow; "" if it does not.
+
+    Raises: UsageError for a path that leads out of the directory.
+    """
+    pod, own = dict(ask.annotations), dict(app.annotations)
+    directory, path = pod.get(f"{_CRI}kubernetes-log-dir", ""), own.get(f"{_CRI}kubernetes-log-path", "")
+    if pod.get(f"{_CRI}logmode") != "k8s-plain" or not directory or not path:
+        return ""
+    if not directory.startswith("/") or path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise UsageError(
+            f"the log {path!r} in {directory!r} is not below a directory of the host",
+            hint="kubernetes-log-dir is absolute, kubernetes-log-path relative and without ..",
+        )
+    return f"{directory}/{path}"
 
 
 class _Change:
@@ -106,6 +127,7 @@ class _Change:
                     f"--mount names the volume {mount.volume!r}, which is none of the pod's",
                     hint=f"--mnt-volume=name={mount.volume},kind=host,source=/DIRECTORY,target={mount.target}",
                 )
+        seen = kubernetes_log(self.ask, app)
         self._forget(name)
         ask = self.ask.replace(apps=(app,))
         spaces = ids.recorded(self.pod)
@@ -122,6 +144,8 @@ class _Change:
         self._tell_of(one, made, judged, source)
         self._undo.push(remove_tree, f"{self.path}/apps/{name}")
         os.rename(home, f"{self.path}/apps/{name}")
+        if seen:
+            self._show_log(seen, name)
         self._serve(manifest)
         self._undo.push(self._ask_to_forget, name)
         apps.hand_over(self.pod, name)
@@ -154,6 +178,12 @@ class _Change:
 
             network.resolve(self.path, home)
         return made, home
+
+    def _show_log(self, link: str, name: str) -> None:
+        os.makedirs(os.path.dirname(link), exist_ok=True)
+        os.symlink(f"{self.path}/logs/{name}.log", link)
+        self._undo.push(os.unlink, link)
+        _write(f"{self.path}/apps/{name}/{_LINK}", link.encode())
 
     def _tell_of(self, one: prepare.Chosen, made: compiler.Compiled, judged: verdicts.Verdicts, source: Source) -> None:
         """Add the app to the files of the pod that gc, export, and the measurement log read."""
@@ -200,10 +230,19 @@ class _Change:
         found = verdicts.read(self.pod)
         left = tuple(pair for pair in found.apps if pair[0] != name)
         self._replace(verdicts.FILE, found.replace(apps=left).dump().encode())
+        self._hide_log(name)
         for path in _traces(self.path, name):
             remove_tree(path)
         used = [tree for app in status.app_names(self.pod) for tree in self._trees(app)]
         self._replace(_TREES, _lines(sorted(set(used))))
+
+    def _hide_log(self, name: str) -> None:
+        try:
+            link = os.fsdecode(_read(f"{self.path}/apps/{name}/{_LINK}"))
+            if os.readlink(link) == f"{self.path}/logs/{name}.log":
+                os.unlink(link)
+        except OSError:
+            pass  # it has none, or Kubernetes has taken it away
 
     def _trees(self, name: str) -> list[str]:
         return _read(f"{self.path}/apps/{name}/{_TREES}").decode().split()

@@ -70,6 +70,21 @@ def test_detach_stop_rm(user: Ordinary) -> None:
     assert user.leftovers([uuid]) == []
 
 
+def test_apps_come_and_go(user: Ordinary) -> None:
+    pod = user.ok("app", "sandbox").strip()
+    for name in ("a", "b"):
+        user.ok("app", "add", pod, image(user), f"--name={name}", "--", "sh", "-c", "id -u; sleep 600")
+        user.ok("app", "start", pod, name)
+    assert user.ok("app", "list", pod) == "a\trunning\nb\trunning\n"
+    assert user.ok("app", "exec", "--app=b", pod, "id", "-u") == "0\n"
+    user.ok("app", "stop", "--force", pod, "a")
+    user.ok("app", "rm", pod, "a")
+    assert user.ok("app", "list", pod) == "b\trunning\n"
+    user.ok("stop", "--force", pod)
+    user.ok("rm", pod)
+    assert user.leftovers([pod]) == []
+
+
 def test_a_copied_tree(user: Ordinary) -> None:
     assert user.ok("run", "--no-overlay", image(user), "--", "cat", "/data/seed") == "from the image\n"
 

@@ -163,6 +163,24 @@ def test_annotations_and_labels(tool: Pyrkt) -> None:
         tool.ok("rm", "--force", pod)
 
 
+def test_logs_where_kubernetes_looks_for_them(tool: Pyrkt, tmp_path: Path) -> None:
+    begin = "--annotation=coreos.com/rkt/experiment"
+    pod = sandbox(tool, f"{begin}/logmode=k8s-plain", f"{begin}/kubernetes-log-dir={tmp_path}/logs")
+    try:
+        shell(tool, pod, "a", "echo out; echo err >&2", f"{begin}/kubernetes-log-path=a/0.log")
+        tool.ok("app", "start", pod, "a")
+        assert eventually(lambda: state(tool, pod, "a")["state"] == "exited")
+        lines = (tmp_path / "logs/a/0.log").read_text().splitlines()
+        assert sorted(line.split(" ", 1)[1] for line in lines) == ["stderr F err", "stdout F out"]
+        answer = tool.call("app", "add", pod, box(tool), "--name=b", f"{begin}/kubernetes-log-path=../b.log")
+        assert (answer.code, "not below" in answer.err) == (2, True)
+        assert "a" in tool.ok("app", "list", pod)
+        tool.ok("app", "rm", pod, "a")
+        assert not os.path.lexists(tmp_path / "logs/a/0.log")
+    finally:
+        tool.ok("rm", "--force", pod)
+
+
 # --- what a Kubernetes runtime asks ---
 
 
@@ -300,6 +318,69 @@ def test_an_empty_volume_goes_with_its_app(tool: Pyrkt, pod: str) -> None:
     assert eventually(lambda: state(tool, pod, "a")["state"] == "exited")
     tool.ok("app", "rm", pod, "a")
     assert not volume.exists()
+
+
+def test_in_user_namespaces(tool: Pyrkt) -> None:
+    pod = sandbox(tool, "--private-users")
+    try:
+        for name in ("a", "b"):
+            shell(tool, pod, name, "id -u; awk '{print $2}' /proc/self/uid_map; echo ready; sleep 600")
+            tool.ok("app", "start", pod, name)
+            assert ready(tool, pod, name)
+        seen = [[line.split(" ")[3] for line in log(tool, pod, name).splitlines()] for name in ("a", "b")]
+        assert seen[0] == seen[1]
+        assert seen[0][0] == "0"
+        assert int(seen[0][1]) >= 1 << 19
+    finally:
+        tool.ok("rm", "--force", pod)
+
+
+def test_in_a_network_with_its_names(tool: Pyrkt) -> None:
+    pod = sandbox(tool, "--net=default", "--hostname=box", "--dns=10.9.9.9", "--hosts-entry=10.1.1.1=db")
+    try:
+        shell(
+            tool, pod, "a", "ip -4 -o addr show eth0; cat /etc/resolv.conf /etc/hosts; hostname; echo ready; sleep 60"
+        )
+        tool.ok("app", "start", pod, "a")
+        assert ready(tool, pod, "a")
+        text = log(tool, pod, "a")
+        (network,) = tool.pod(pod)["networks"]
+        for word in (network["ip"], "nameserver 10.9.9.9", "10.1.1.1", "F box"):
+            assert word in text
+    finally:
+        tool.ok("rm", "--force", pod)
+
+
+def test_an_app_that_comes_later_has_the_networks_servers(tool: Pyrkt) -> None:
+    (tool.base / "etc/net.d").mkdir(parents=True)
+    conf = {
+        "name": "named", "type": "ptp", "ipMasq": False, "cniVersion": "0.4.0",
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.250.77.0/24"}]]},
+        "dns": {"nameservers": ["10.250.77.53"]},
+    }  # fmt: skip
+    (tool.base / "etc/net.d/named.conf").write_text(json.dumps(conf))
+    pod = sandbox(tool, "--net=named")
+    try:
+        shell(tool, pod, "a", "cat /etc/resolv.conf; echo ready")
+        tool.ok("app", "start", pod, "a")
+        assert ready(tool, pod, "a")
+        assert "nameserver 10.250.77.53" in log(tool, pod, "a")
+    finally:
+        tool.ok("rm", "--force", pod)
+        (tool.base / "etc/net.d/named.conf").unlink()
+
+
+def test_the_metadata_service_knows_it_as_soon_as_it_runs(tool: Pyrkt, pod: str) -> None:
+    url = "$AC_METADATA_URL/acMetadata/v1"
+    script = f"wget -q -O - {url}/apps/a/image/id; echo; wget -q -O - {url}/pod/manifest | grep -c second; echo ready"
+    shell(tool, pod, "second", FOREVER)
+    tool.ok("app", "start", pod, "second")
+    shell(tool, pod, "a", script)
+    tool.ok("app", "start", pod, "a")
+    assert ready(tool, pod, "a")
+    words = [line.split(" ")[3] for line in log(tool, pod, "a").splitlines()]
+    assert words[0].startswith("sha512-")
+    assert words[-2:] == ["1", "ready"]
 
 
 # --- what other commands make of such pods ---
