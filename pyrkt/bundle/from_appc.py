@@ -79,7 +79,7 @@ def compose(manifest: ImageManifest, rootfs: Rootfs, options: RunOptions) -> Bun
     commands = {handler.name: handler.exec for handler in app.event_handlers}
     return replace(
         bundle,
-        warnings=bundle.warnings if options.pod_uuid else (*bundle.warnings, *told),  # a pod runs them all
+        warnings=(*bundle.warnings, *told),
         pre_start=commands.get("pre-start", ()),
         post_stop=commands.get("post-stop", ()),
         says_ready={**manifest.annotations, **options.annotations}.get(defaults.NOTIFY) == "true",
