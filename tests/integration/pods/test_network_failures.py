@@ -60,7 +60,7 @@ def network(there: Host, *plugins: dict[str, Any], timeout: float = 20.0) -> Non
 
 
 FAILING = 'echo \'{"cniVersion": "1.0.0", "code": 104, "msg": "no luck", "details": "today"}\'; exit 1\n'
-HANGING = 'test $CNI_COMMAND = ADD || exit 0; echo $$ >"$0.pid"; sleep 1000 & sleep 1000\n'
+HANGING = 'test $CNI_COMMAND = ADD || exit 0; cat >/dev/null; echo $$ >"$0.pid"; sleep 1000 & sleep 1000\n'
 
 
 @pytest.mark.parametrize(
