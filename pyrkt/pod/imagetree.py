@@ -8,7 +8,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from pyrkt.base import fastjson, log
-from pyrkt.base.errors import CannotCreate, NotTrusted
+from pyrkt.base.errors import CannotCreate, NotTrusted, UsageError
 from pyrkt.base.undo import Undo
 from pyrkt.bundle.options import RunOptions
 from pyrkt.bundle.write import ROOTFS, write
@@ -81,6 +81,8 @@ def write_bundle(store: Store, record: ImageRecord, target: Path) -> None:
 
 def export_image(store: Store, record: ImageRecord, target: Path) -> None:
     """Write an image to the file ``target``: by a temporary name, so that what is there is whole."""
+    if record.kind == "appc" and target.suffix != ".aci":
+        raise UsageError(f"{target}: the name of an ACI must end in .aci", hint=f"{target}.aci")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if record.kind == "appc":

@@ -104,6 +104,8 @@ def test_render_and_extract(stored: Pyrkt, tmp_path: Path) -> None:
 
 
 def test_export_of_an_aci_has_the_same_id(stored: Pyrkt, tmp_path: Path) -> None:
+    answer = stored.call("image", "export", "example.com/box", str(tmp_path / "x.tar"))
+    assert (answer.code, "must end in .aci" in answer.err, list(tmp_path.glob("x*"))) == (2, True, [])
     stored.ok("image", "export", "example.com/box", str(tmp_path / "x.aci"))
     assert f"sha512-{sha512(tmp_path / 'x.aci')}" == images(stored)["appc"]["id"]
     assert stored.call("image", "export", "example.com/box", str(tmp_path / "x.aci")).code == 73
