@@ -6,15 +6,13 @@ What has to be done inside a namespace is done by a short-lived child: this proc
 from __future__ import annotations
 
 import os
-from errno import EIO
 
-from pyrkt.base import fastjson
-from pyrkt.kernel import mount, namespaces
+from pyrkt.kernel import child, mount, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Never
+    from typing import Any
 
 # include/uapi/linux/sockios.h, if.h
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -32,7 +30,7 @@ def create(path: str) -> None:
         raise_loopback()
         mount.bind("/proc/self/ns/net", path)
 
-    _in_child(make, path)
+    child.answer(make, path)
 
 
 def hold(pid: int, path: str) -> None:
@@ -93,39 +91,6 @@ def _inside(path: str, deed: Callable[[], Any]) -> Any:
         return deed()
 
     try:
-        return _in_child(enter, path)
+        return child.answer(enter, path)
     finally:
         os.close(descriptor)
-
-
-def _in_child(deed: Callable[[], Any], path: str) -> Any:
-    """Do ``deed`` in a child process; return its JSON value."""
-    inward, outward = os.pipe()
-    try:
-        if (pid := os.fork()) == 0:
-            _answer(deed, outward)
-        os.close(outward)
-        outward = -1
-        data = b""
-        while more := os.read(inward, 1 << 16):
-            data += more
-        _, status = os.waitpid(pid, 0)
-    finally:
-        for opened in (inward, outward):
-            if opened >= 0:
-                os.close(opened)
-    code = os.waitstatus_to_exitcode(status)
-    if code:
-        raise OSError(code, os.strerror(code) if code > 0 else "it was killed", path)
-    return fastjson.loads(data or b"null", path)
-
-
-def _answer(deed: Callable[[], Any], outward: int) -> Never:
-    code = EIO
-    try:
-        os.write(outward, fastjson.dumps(deed()).encode())
-        code = 0
-    except OSError as error:
-        code = error.errno or EIO
-    finally:
-        os._exit(code)
