@@ -6,41 +6,22 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.pods import Pyrkt, make_layout
+from tests.support.pods import Ordinary, Pyrkt, ordinary
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 UID = 54321
 
 
-class Ordinary(Pyrkt):
-    """The command as a user who is nobody special."""
-
-    def argv(self, *words: str) -> list[str]:
-        """Return the command line, run as that user."""
-        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", f"HOME={self.base}"]
-        return [*user, *super().argv(*words)]
-
-
 @pytest.fixture(scope="module")
 def user() -> Iterator[Ordinary]:
     """A user with a data directory and a fetched image."""
-    base = Path(tempfile.mkdtemp(prefix="pyrkt-test-"))
-    base.chmod(0o755)
-    layout = make_layout(base / "layout")
-    subprocess.run(["chmod", "-R", "a+rX", layout], check=True)  # umoci made it for its own user
-    os.chown(base, UID, UID)
-    tool = Ordinary(base)
-    tool.ok("fetch", f"oci:{layout}:bb")
-    yield tool
-    left = tool.clean()
-    shutil.rmtree(base)
-    assert left == []
+    with ordinary(UID) as tool:
+        yield tool
 
 
 def image(user: Ordinary) -> str:

@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,3 +231,35 @@ def make_aci(
 def sha512(path: Path) -> str:
     """Return the hex digest of a file."""
     return hashlib.sha512(path.read_bytes()).hexdigest()
+
+
+@dataclass
+class Ordinary(Pyrkt):
+    """The command as a user who is nobody special, on whatever host ``command`` says."""
+
+    uid: int = 54321
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command line, run as that user."""
+        user = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "env", f"HOME={self.base}"]
+        whole = super().argv(*words)
+        place = whole.index("--") + 1 if whole[0] == "nsenter" else 0
+        return [*whole[:place], *user, *whole[place:]]
+
+
+@contextmanager
+def ordinary(uid: int) -> Iterator[Ordinary]:
+    """A user with a data directory and a fetched image, whose pods must be gone at the end."""
+    base = Path(tempfile.mkdtemp(prefix="pyrkt-test-"))
+    try:
+        base.chmod(0o755)
+        layout = make_layout(base / "layout")
+        subprocess.run(["chmod", "-R", "a+rX", layout], check=True)  # umoci made it for its own user
+        os.chown(base, uid, uid)
+        tool = Ordinary(base, uid=uid)
+        tool.ok("fetch", f"oci:{layout}:bb")
+        yield tool
+        left = tool.clean()
+    finally:
+        shutil.rmtree(base)
+    assert left == []

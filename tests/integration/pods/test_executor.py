@@ -20,7 +20,7 @@ FILES = {
     "bin/no-interpreter": "#!/no/such/interpreter\n",
     "bin/script": "#!/bin/sh\necho script $0 $*\n",
     "opt/tool": "#!/bin/sh\necho tool\n",
-    "work/here": "",
+    "job/here": "",
 }
 
 
@@ -103,9 +103,9 @@ def test_an_image_without_an_app_section_says_no_program(tool: Pyrkt) -> None:
         pytest.param(["--exec=nosuch"], 127, "nosuch", id="not-in-path"),
         pytest.param(["--exec=/bin/no-interpreter"], 127, "/bin/no-interpreter", id="without-its-interpreter"),
         pytest.param(["--exec=/etc/passwd"], 126, "/etc/passwd", id="not-executable"),
-        pytest.param(["--exec=/work"], 126, "/work", id="a-directory"),
+        pytest.param(["--exec=/job"], 126, "/job", id="a-directory"),
         pytest.param(["--working-dir=/no/such"], 66, "no working directory '/no/such'", id="no-directory"),
-        pytest.param(["--working-dir=/work/here"], 66, "no working directory '/work/here'", id="a-file"),
+        pytest.param(["--working-dir=/job/here"], 66, "no working directory '/job/here'", id="a-file"),
         pytest.param(["--working-dir=relative"], 2, "is not absolute", id="relative-directory"),
     ],
 )
@@ -148,7 +148,7 @@ def test_without_its_pre_start_handler_an_app_does_not_run(tool: Pyrkt) -> None:
 
 def test_each_execution_begins_with_a_clean_copy(tool: Pyrkt) -> None:
     for _ in range(2):
-        assert tool.ok("run", *plain("cat /work/*; ls /work; echo x > /work/here; touch /work/new")) == "here\n"
+        assert tool.ok("run", *plain("cat /job/*; ls /job; echo x > /job/here; touch /job/new")) == "here\n"
 
 
 def test_each_app_has_files_of_its_own_though_the_image_is_one(tool: Pyrkt) -> None:

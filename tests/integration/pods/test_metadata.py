@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,7 +33,7 @@ from tests.support.metadata import (
 )
 from tests.support.network import host
 from tests.support.oci import eventually
-from tests.support.pods import Pyrkt, make_aci, make_layout, sha512
+from tests.support.pods import Ordinary, Pyrkt, make_aci, make_layout, ordinary, sha512
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
@@ -427,29 +425,11 @@ def test_an_address_that_is_taken_is_said_in_a_line(tool: Pyrkt) -> None:
 # --- an ordinary user ---
 
 
-class Ordinary(Pyrkt):
-    """The command as a user who is nobody special."""
-
-    def argv(self, *words: str) -> list[str]:
-        """Return the command line, run as that user."""
-        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", f"HOME={self.base}"]
-        return [*user, *super().argv(*words)]
-
-
 @pytest.fixture(scope="module")
 def user() -> Iterator[Ordinary]:
     """A user with a data directory and a fetched image."""
-    base = Path(tempfile.mkdtemp(prefix="pyrkt-test-"))
-    base.chmod(0o755)
-    layout = make_layout(base / "layout")
-    subprocess.run(["chmod", "-R", "a+rX", layout], check=True)  # umoci made it for its own user
-    os.chown(base, UID, UID)
-    tool = Ordinary(base)
-    tool.ok("fetch", f"oci:{layout}:bb")
-    yield tool
-    left = tool.clean()
-    shutil.rmtree(base)
-    assert left == []
+    with ordinary(UID) as tool:
+        yield tool
 
 
 @pytest.mark.parametrize("net", ["none", "host"])

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.network import OUTSIDE, OUTSIDE_6, Host, host, until
-from tests.support.pods import Pyrkt, make_layout
+from tests.support.pods import ordinary
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 UID = 54323
@@ -21,28 +18,10 @@ GET = "GET / HTTP/1.0\r\n\r\n"
 _DEVICE = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200"  # as udev makes it
 
 
-class Ordinary(Pyrkt):
-    """The command as a user who is nobody special, on whatever host ``command`` says."""
-
-    def argv(self, *words: str) -> list[str]:
-        """Return the command line, run as that user."""
-        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", f"HOME={self.base}"]
-        whole = super().argv(*words)
-        place = whole.index("--") + 1 if whole[0] == "nsenter" else 0
-        return [*whole[:place], *user, *whole[place:]]
-
-
 @pytest.fixture(scope="module")
 def there() -> Iterator[Host]:
     """A host with a way out, and a user there with an image."""
-    base = Path(tempfile.mkdtemp(prefix="pyrkt-net-"))
-    base.chmod(0o755)
-    layout = make_layout(base / "layout")
-    subprocess.run(["chmod", "-R", "a+rX", layout], check=True)
-    os.chown(base, UID, UID)
-    tool = Ordinary(base)
-    tool.ok("fetch", f"oci:{layout}:bb")
-    with host(tool) as made:
+    with ordinary(UID) as tool, host(tool) as made:
         made.ok("sh", "-c", _DEVICE)
         made.neighbour()
         made.ok("ip", "route", "add", "default", "via", OUTSIDE)
@@ -50,11 +29,8 @@ def there() -> Iterator[Host]:
         made.serve("from the host", 8001, address="127.0.0.1")
         made.serve("from outside", 8002, netns="outside")
         yield made
-        left = tool.clean()
-        helpers = [name for name in ("pasta", "slirp4netns") if running(made, name)]
-    shutil.rmtree(base)
-    assert left == []
-    assert helpers == []
+        assert tool.clean() == []
+        assert [name for name in ("pasta", "slirp4netns") if running(made, name)] == []
 
 
 def running(there: Host, name: str) -> bool:

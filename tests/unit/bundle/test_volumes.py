@@ -114,20 +114,20 @@ def test_an_empty_volume_is_made_as_asked(tmp_path: Path) -> None:
     assert result.mounts == (bind("/a/b-c", "volumes/0-a-b-c"),)
 
 
-LINKS = {"absolute": "/work", "relative": "srv", "up": "../../../srv/www", "nowhere": "/none", "root": "/"}
+LINKS = {"absolute": "/job", "relative": "srv", "up": "../../../srv/www", "nowhere": "/none", "root": "/"}
 
 
 @pytest.mark.parametrize(
     ("target", "destination"),
     [
-        ("/absolute/x", "/work/x"),
+        ("/absolute/x", "/job/x"),
         ("/relative/x", "/srv/x"),
-        ("/relative/.././absolute//x", "/work/x"),
+        ("/relative/.././absolute//x", "/job/x"),
         ("/up/x", "/srv/www/x"),
         ("/nowhere/a/b", "/none/a/b"),
         ("/root/a", "/a"),
         ("/srv/../../../x", "/x"),
-        ("/absolute", "/work"),
+        ("/absolute", "/job"),
     ],
 )
 def test_targets_are_what_their_links_lead_to(tmp_path: Path, target: str, destination: str) -> None:
@@ -142,7 +142,7 @@ def test_targets_are_what_their_links_lead_to(tmp_path: Path, target: str, desti
 
 def test_below_another_volume_the_images_links_are_hidden(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data/link").symlink_to("/work")
+    (tmp_path / "data/link").symlink_to("/job")
     wanted = VolumeMount(target="/data/link/x", source="/1"), VolumeMount(target="/data", source="/2")
     assert placed(tmp_path, [], *wanted, nested=True).targets == ("/data", "/data/link/x")
 
@@ -174,7 +174,7 @@ def test_a_directory_takes_the_place_of_a_file(tmp_path: Path) -> None:
 
 
 def test_seats_tell_of_the_volumes_in_the_users_words(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("/work")
+    (tmp_path / "link").symlink_to("/job")
     found = placed(
         tmp_path, [DB_RO, Point(name="v", path="/data")], VolumeMount(name="x", target="/link/y", source="/s")
     )
@@ -186,7 +186,7 @@ def test_seats_tell_of_the_volumes_in_the_users_words(tmp_path: Path) -> None:
 
 
 def test_warns_of_hidden_files(tmp_path: Path) -> None:
-    result = placed(tmp_path, [], VolumeMount(target="/data", source="/s"), VolumeMount(target="/work", source="/s"))
+    result = placed(tmp_path, [], VolumeMount(target="/data", source="/s"), VolumeMount(target="/job", source="/s"))
     assert result.warnings == ("the volume on /data hides files of the image",)
 
 
