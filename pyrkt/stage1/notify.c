@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum { LONGEST_MESSAGE = 4096 };
+enum { LONGEST_MESSAGE = 4096, AT_ONCE = 16 };
 
 static const char *variable(const char *name)
 {
@@ -78,13 +78,16 @@ static bool goes_on(const char *line)
 	return text_starts(line, "STATUS=") || text_starts(line, "WATCHDOG=1") || text_starts(line, "EXTEND_TIMEOUT_USEC=");
 }
 
-/* Reads all that an app has said; whether it was that it is ready. */
+/* Reads what an app has said; whether it was that it is ready.  One that never stops talking must not keep the supervisor from
+ * what else there is to do: the rest comes with the next turn. */
 bool notify_hear(long fd, bool pass_on)
 {
 	static char message[LONGEST_MESSAGE + 1];
 	bool ready = false;
-	long size;
-	while ((size = sys(__NR_recvfrom, fd, message, LONGEST_MESSAGE, MSG_DONTWAIT, NULL, NULL)) >= 0) {
+	for (int turn = 0; turn < AT_ONCE; turn++) {
+		long size = sys(__NR_recvfrom, fd, message, LONGEST_MESSAGE, MSG_DONTWAIT, NULL, NULL);
+		if (size < 0)
+			break;
 		message[size] = 0;
 		for (char *line = message; line < message + size;) {
 			size_t length = 0;

@@ -44,6 +44,21 @@ static int tell(const char *words)
 	return sendto(fd, words, strlen(words), 0, (void *)&to, sizeof to) < 0 ? errno : 0;
 }
 
+/* several that never stop talking, until they are told to end */
+static int chatter(const char *words)
+{
+	if (tell(words))
+		return 5;
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	strncpy(to.sun_path, getenv("NOTIFY_SOCKET"), sizeof to.sun_path - 1);
+	for (int i = 0; i < 8; i++)
+		if (fork() == 0)
+			break;
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	for (;;)
+		sendto(fd, "X=1", 3, 0, (void *)&to, sizeof to);
+}
+
 /* answers each connection, and each datagram, with the words and the number of the descriptor */
 static int serve(const char *words)
 {
@@ -67,6 +82,8 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "tell"))
 		return tell(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "chatter"))
+		return chatter(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		return serve(argv[2]);
 	return 64;
@@ -187,6 +204,16 @@ def test_the_annotation_may_be_the_users(tool: Pyrkt, heard: Heard) -> None:
     assert heard.message() == ("READY=1", process.pid)
     process.terminate()
     end(process)
+
+
+def test_one_that_never_stops_talking_keeps_nobody_from_the_pod(tool: Pyrkt, heard: Heard) -> None:
+    plain = image(tool, "plain", {"exec": ["/bin/sh", "-c", WAITS]})
+    words = ("--exec=/h/helper", f"--annotation={SUPPORTS}=true", "--", "chatter", "READY=1")
+    process = unit(tool, heard, *mounts(tool), plain, *words)
+    assert heard.message() == ("READY=1", process.pid)
+    process.terminate()
+    assert heard.message() == ("STOPPING=1", process.pid)
+    assert end(process) == 143
 
 
 def test_one_without_it_has_no_socket(tool: Pyrkt, heard: Heard) -> None:
