@@ -45,7 +45,7 @@ _SYSCTLS = (
 _SYS_ADMIN = capabilities.mask(("CAP_SYS_ADMIN",))
 _DEVICE_RULES = "linux.resources.devices"
 _FIRST_HELD, _HELD = 100, ("user", "pid", "ipc", "uts", "network")
-"""The descriptors by which stage1 hands on the namespaces of a pod's PID 1, one after the other (pod.c)."""
+"""The descriptors by which stage1 hands on the namespaces of a pod's PID 1, one after the other (member.c)."""
 
 
 def container(

@@ -9,26 +9,21 @@
 #include "text.h"
 
 #include <limits.h>
-#include <linux/prctl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 
-/* Where a member finds what it is given. */
-enum { NAMESPACE_FDS = 100, NAMESPACES = 5, PLAN_FD = 105, REPORT_FD = 106, GIVEN = 7, MEMBER_DIES_MS = 10000 };
+enum { MEMBER_DIES_MS = 10000 };
 
 /* An app that fails again and again is started ever more seldom; one that has run for a while begins anew. */
 enum { LONGEST_DELAY_MS = 60000, RAN_WELL_MS = 10000 };
 
 static struct {
 	struct app apps[MAX_APPS];
-	i32 namespaces[NAMESPACES], image;
 	i64 code; /* of the first app that failed */
 	i64 grace_ms, end_by;
-	u32 sockets; /* that were opened for it */
 	bool foreground, told; /* whoever started it waits, and has heard that it is ready */
 	bool runs, mutable, opened, announced, ending, interrupted, over;
 	u32 added; /* how many there have been: the order in which they end is the other way round */
@@ -126,51 +121,9 @@ static void forget_record(const struct app *app, const char *ending)
 		sys(__NR_unlinkat, AT_FDCWD, path, 0);
 }
 
-/* --- members --- */
-
-static _Noreturn void become_member(i32 plan, i32 report, bool tidying)
-{
-	const char *argv[] = {"pyrkt-stage1", "105", tidying ? "after" : "106", NULL};
-	i32 given[GIVEN];
-	for (int i = 0; i < NAMESPACES; i++)
-		given[i] = pod.namespaces[i];
-	given[PLAN_FD - NAMESPACE_FDS] = plan;
-	given[REPORT_FD - NAMESPACE_FDS] = report;
-	/* in a pod of many apps they may lie where others of them are to be */
-	for (int i = 0; i < GIVEN; i++)
-		given[i] = given[i] < 0 ? -1 : (i32)sys(__NR_fcntl, given[i], F_DUPFD_CLOEXEC, NAMESPACE_FDS + GIVEN);
-	for (int i = 0; i < GIVEN; i++)
-		if (given[i] >= 0)
-			sys(__NR_dup3, given[i], NAMESPACE_FDS + i, 0);
-	sockets_hand_on(pod.sockets);
-	sys(__NR_execveat, pod.image, "", argv, self.environment, AT_EMPTY_PATH);
-	sys_exit(START_FAILED);
-}
+/* --- the life of an app --- */
 
 static void finish(struct app *app);
-
-/* tidying: a member that only does the steps after the end */
-static long launch(struct app *app, enum app_stage stage, bool tidying)
-{
-	i32 pair[2], pidfd = -1;
-	long r = sys(__NR_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
-	if (r < 0)
-		return r;
-	i64 pid = clone_process(0, &pidfd, -1);
-	if (pid == 0)
-		become_member(app->plans[stage - FIRST], pair[1], tidying);
-	sys_close(pair[1]);
-	if (pid < 0) {
-		sys_close(pair[0]);
-		return (long)pid;
-	}
-	app->stage = stage;
-	app->pidfd = pidfd;
-	app->report = pair[0];
-	app->deadline = 0;
-	app->tidying = tidying;
-	return 0;
-}
 
 /* Goes on with the first plan from stage on that the app has. */
 static void go_on(struct app *app, enum app_stage stage)
@@ -181,7 +134,7 @@ static void go_on(struct app *app, enum app_stage stage)
 		finish(app);
 		return;
 	}
-	long r = launch(app, stage, false);
+	long r = member_start(app, stage, false);
 	if (r < 0) {
 		app->code = app->code ? app->code : START_FAILED;
 		app->error = (i32)-r;
@@ -410,19 +363,6 @@ static void announce(void)
 
 /* --- what comes from a member --- */
 
-/* The words of a program that failed, as a file again, for who makes the sentence. */
-static long said_by(long report)
-{
-	char words[MOST_SAID];
-	long size = read_all(report, words, sizeof words);
-	if (size <= 0)
-		return -1;
-	long fd = sys(__NR_memfd_create, "said", MFD_CLOEXEC);
-	if (fd >= 0)
-		write_all(fd, words, (size_t)size);
-	return fd;
-}
-
 static void failed_to_start(struct app *app, const struct report *found)
 {
 	i32 plan = app->plans[app->stage - FIRST];
@@ -430,7 +370,7 @@ static void failed_to_start(struct app *app, const struct report *found)
 		app->cut_short = true;
 		return;
 	}
-	self.said = said_by(app->report);
+	self.said = member_said(app->report);
 	if (!pod.announced)
 		pod_has_failed(plan, found);
 	sys_close(app->said);
@@ -462,13 +402,6 @@ static void take_report(struct app *app)
 	announce();
 }
 
-static bool was_killed(i32 member)
-{
-	enum { BY_PIDFD = 3 /* P_PIDFD */, EXITED = 1 /* CLD_EXITED */ };
-	siginfo_t info;
-	return sys(__NR_waitid, BY_PIDFD, member, &info, WEXITED | WNOWAIT, NULL) >= 0 && info.si_code != EXITED;
-}
-
 static i64 code_of(struct app *app)
 {
 	i64 code = wait_for(app->pidfd);
@@ -495,7 +428,7 @@ static void member_ended(struct app *app)
 	while (app->report >= 0)
 		take_report(app);
 	app->gated = false;
-	bool lost = !app->tidying && was_killed(app->pidfd);
+	bool lost = !app->tidying && member_was_killed(app);
 	i64 code = code_of(app);
 	app->deadline = 0;
 	app->killed = false;
@@ -505,7 +438,7 @@ static void member_ended(struct app *app)
 	}
 	if (ended != AFTERWARDS)
 		app->code = code;
-	if (!lost || launch(app, ended, true) < 0)
+	if (!lost || member_start(app, ended, true) < 0)
 		go_on(app, stage_after(app, ended, code));
 	announce();
 }
@@ -603,30 +536,6 @@ void pod_signal(int number)
 	end_if_empty();
 }
 
-/* While PID 1 is still what its maker was: later only root of the host may look at its namespaces. */
-long pod_open(void)
-{
-	static const char *const kinds[NAMESPACES] = {"user", "pid", "ipc", "uts", "net"};
-	u32 at = next_step(0, BEFORE, STEP_POD);
-	if (at == self.plan.count)
-		return 0;
-	pod.image = (i32)sys_open(self.proc, "self/exe", O_PATH, 0);
-	for (int i = 0; i < NAMESPACES; i++) {
-		char path[48];
-		struct text text = TEXT(path);
-		text_add_number(&text, self.child);
-		text_add(&text, "/ns/");
-		text_add(&text, kinds[i]);
-		pod.namespaces[i] = (i32)sys_open(self.proc, path, O_RDONLY, 0);
-		if (pod.namespaces[i] < 0 && pod.namespaces[i] != -ENOENT) {
-			self.index = at;
-			self.detail = AT_SOURCE;
-			return pod.namespaces[i];
-		}
-	}
-	return pod.image;
-}
-
 static void add_from_plan(const struct step *step)
 {
 	struct policy policy;
@@ -644,7 +553,8 @@ void pod_begin(void)
 	const struct step *step = &self.plan.steps[next_step(0, BEFORE, STEP_POD)];
 	pod.runs = true;
 	pod.foreground = self.report < 0;
-	pod.sockets = pod.foreground ? sockets_keep() : 0;
+	if (pod.foreground)
+		member_sockets(sockets_keep());
 	pod.mutable = step_number(step, 2) & 1;
 	pod.grace_ms = step_number(step, 3);
 	if (*step_text(step, 1))

@@ -19,7 +19,7 @@
  *   E steps                             ends
  *
  * FAILED may come at any time before READY or EOF.  In a pod each app is run by a stage1 of its own, a child of the pod's
- * supervisor, with the same two processes (pod.c).
+ * supervisor, with the same two processes (pod.c, member.c).
  */
 #ifndef PYRKT_STAGE1_H
 #define PYRKT_STAGE1_H
@@ -221,7 +221,6 @@ struct app {
 };
 
 bool pod_runs(void);
-long pod_open(void);
 void pod_begin(void);
 int pod_polls(struct pollfd *polls); /* fills POD_POLLS of them; returns the ms until there is something to do, or -1 */
 void pod_move(const struct pollfd *polls);
@@ -249,6 +248,13 @@ void sockets_hand_on(u32 count);
 void sockets_count(void);
 u32 sockets_taken(void);
 u32 sockets_variables(const char **at);
+
+/* member.c: the stage1 of one app, as the pod's supervisor sees it */
+long member_open(void); /* PID 1's namespaces, for all of them */
+void member_sockets(u32 count);
+long member_start(struct app *app, enum app_stage stage, bool tidying); /* tidying: only the steps after the end */
+long member_said(long report); /* what the program that failed has said, as a file, or -1 */
+bool member_was_killed(const struct app *app);
 
 /* control.c */
 void control_open(const char *path);

@@ -557,7 +557,7 @@ _Noreturn void supervise(void)
 	if (adopted < self.plan.count)
 		watch();
 	parent_steps();
-	r = pod_open();
+	r = member_open();
 	if (r < 0)
 		fail_here(r);
 	let_go();
